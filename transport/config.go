@@ -1,0 +1,77 @@
+package transport
+
+import (
+	"net/netip"
+	"time"
+
+	"stunnel/crypto"
+)
+
+// Config is a change to a Tunnel: what is nil, false or empty is left alone.
+// It has exactly the meaning of one `set=1` operation of WireGuard's
+// cross-platform interface (https://www.wireguard.com/xplatform/), with types
+// in the place of text. Tunnel.Configure applies it; the fields are applied in
+// the order in which they stand here.
+type Config struct {
+	// PrivateKey is the local static key. The zero key removes it: the tunnel
+	// then neither makes nor answers handshakes. A new key ends all sessions.
+	PrivateKey *crypto.PrivateKey
+
+	// ListenPort is the local UDP port; 0 lets the kernel choose one.
+	ListenPort *uint16
+
+	// FwMark is the mark (SO_MARK) of the tunnel's own packets; 0 is no mark.
+	FwMark *uint32
+
+	// ReplacePeers removes every peer before Peers are looked at.
+	ReplacePeers bool
+
+	// Peers are applied in order; the same public key may occur more than once.
+	Peers []PeerConfig
+}
+
+// PeerConfig adds a peer, or changes or removes the one with this PublicKey.
+// What is nil, false or empty is left alone; a new peer begins with no name, no
+// preshared key, no endpoint, no persistent keepalive and no allowed IPs.
+type PeerConfig struct {
+	// PublicKey says which peer is meant. It is the only field that is required.
+	// Our own public key is passed over in silence, as WireGuard does.
+	PublicKey crypto.PublicKey
+
+	// Remove removes the peer and everything that hangs on it; the other
+	// fields do not matter then. It is no error if there is no such peer.
+	Remove bool
+
+	// UpdateOnly passes the change over, in silence, if there is no such peer.
+	UpdateOnly bool
+
+	// Name is what people call the peer; "" removes the name. It has no meaning
+	// in the protocol and never leaves the host.
+	Name *string
+
+	// PresharedKey is mixed into each later handshake; the zero key is none.
+	PresharedKey *crypto.PresharedKey
+
+	// Endpoint is where the peer's packets are sent to, until an authenticated
+	// packet comes from elsewhere. An IPv4 address is not mapped into IPv6; a
+	// zone is kept.
+	Endpoint *netip.AddrPort
+
+	// PersistentKeepalive is the interval after which an empty message is sent
+	// when nothing else was, in whole seconds from 0 to 65535; 0 is off.
+	PersistentKeepalive *time.Duration
+
+	// ReplaceAllowedIPs removes all allowed IPs before AllowedIPs are applied.
+	ReplaceAllowedIPs bool
+
+	// AllowedIPs are applied in order.
+	AllowedIPs []AllowedIPChange
+}
+
+// AllowedIPChange gives a prefix to a peer, taking it from the peer that had
+// it, or, with Remove, takes it away from this peer if it is this peer's.
+// Bits of Prefix behind its length do not matter.
+type AllowedIPChange struct {
+	Prefix netip.Prefix
+	Remove bool
+}
