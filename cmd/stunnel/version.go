@@ -1,0 +1,49 @@
+package main
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+
+	"github.com/urfave/cli/v2"
+)
+
+// Set by the linker: -ldflags "-X main.version=1.2.3 -X main.commit=0123abcd".
+var (
+	version = "development"
+	commit  = ""
+)
+
+func versionCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "version",
+		Usage: "print version, commit, Go, and the kernel features found",
+		Description: "Example:\n" +
+			"   stunnel version",
+		Action: func(c *cli.Context) error {
+			fmt.Fprintf(c.App.Writer, "stunnel %s\n", version)
+			fmt.Fprintf(c.App.Writer, "commit  %s\n", builtFrom())
+			fmt.Fprintf(c.App.Writer, "go      %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return nil
+		},
+	}
+}
+
+// builtFrom returns the commit that the linker or else the Go tool wrote into the program.
+func builtFrom() string {
+	if commit != "" {
+		return commit
+	}
+	revision, modified := "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			switch {
+			case s.Key == "vcs.revision":
+				revision = s.Value
+			case s.Key == "vcs.modified" && s.Value == "true":
+				modified = " (modified)"
+			}
+		}
+	}
+	return revision + modified
+}
