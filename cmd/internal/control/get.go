@@ -1,0 +1,133 @@
+package control
+
+import (
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"stunnel/transport"
+)
+
+// appendStatus writes s as the reply to a get, without the errno at its end. What
+// belongs to the device comes before the first peer, which is where wg(8) looks.
+func appendStatus(b []byte, s *transport.Status) []byte {
+	if !s.PrivateKey.IsZero() {
+		b = appendText(b, "private_key=", s.PrivateKey.Hex())
+	}
+	b = appendNumber(b, "listen_port=", uint64(s.ListenPort))
+	if s.FwMark != 0 {
+		b = appendNumber(b, "fwmark=", uint64(s.FwMark))
+	}
+	b = appendText(b, "up=", strconv.FormatBool(s.Up))
+	b = appendNumber(b, "mtu=", uint64(max(s.MTU, 0)))
+	b = appendDrops(b, s.Drops)
+	for i := range s.Peers {
+		b = appendPeer(b, &s.Peers[i])
+	}
+	return b
+}
+
+func appendPeer(b []byte, p *transport.PeerStatus) []byte {
+	b = appendText(b, "public_key=", p.PublicKey.Hex())
+	b = appendText(b, "preshared_key=", p.PresharedKey.Hex())
+	b = appendText(b, "protocol_version=", "1")
+	if p.Name != "" {
+		b = appendText(b, "name=", escapeName(p.Name))
+	}
+	if p.Endpoint.IsValid() {
+		b = appendText(b, "endpoint=", p.Endpoint.String())
+	}
+	var sec, nsec uint64
+	if !p.LastHandshake.IsZero() && p.LastHandshake.Unix() > 0 {
+		sec = uint64(p.LastHandshake.Unix())
+		nsec = uint64(max(p.LastHandshake.Nanosecond(), 1)) // wgctrl takes 0 for never
+	}
+	b = appendNumber(b, "last_handshake_time_sec=", sec)
+	b = appendNumber(b, "last_handshake_time_nsec=", nsec)
+	b = appendNumber(b, "tx_bytes=", p.TxBytes)
+	b = appendNumber(b, "rx_bytes=", p.RxBytes)
+	b = appendNumber(b, "persistent_keepalive_interval=", uint64(p.PersistentKeepalive/time.Second))
+	for _, prefix := range p.AllowedIPs {
+		b = append(b, "allowed_ip="...)
+		b = append(prefix.AppendTo(b), '\n')
+	}
+	return appendDrops(b, p.Drops)
+}
+
+func appendDrops(b []byte, drops map[string]uint64) []byte {
+	for _, reason := range slices.Sorted(maps.Keys(drops)) {
+		if drops[reason] != 0 && isReason(reason) {
+			b = appendNumber(b, "drop_"+reason+"=", drops[reason])
+		}
+	}
+	return b
+}
+
+// isReason says whether a word is one that a key can have in it.
+func isReason(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+func appendText(b []byte, key, value string) []byte {
+	return append(append(append(b, key...), value...), '\n')
+}
+
+func appendNumber(b []byte, key string, n uint64) []byte {
+	return append(strconv.AppendUint(append(b, key...), n, 10), '\n')
+}
+
+// appendConfig writes c as the lines of a set operation, for the client.
+func appendConfig(b []byte, c *transport.Config) []byte {
+	if c.PrivateKey != nil {
+		b = appendText(b, "private_key=", c.PrivateKey.Hex())
+	}
+	if c.ListenPort != nil {
+		b = appendNumber(b, "listen_port=", uint64(*c.ListenPort))
+	}
+	if c.FwMark != nil {
+		b = appendNumber(b, "fwmark=", uint64(*c.FwMark))
+	}
+	if c.ReplacePeers {
+		b = append(b, "replace_peers=true\n"...)
+	}
+	for i := range c.Peers {
+		p := &c.Peers[i]
+		b = appendText(b, "public_key=", p.PublicKey.Hex())
+		if p.Remove {
+			b = append(b, "remove=true\n"...)
+			continue
+		}
+		if p.UpdateOnly {
+			b = append(b, "update_only=true\n"...)
+		}
+		if p.Name != nil {
+			b = appendText(b, "name=", escapeName(*p.Name))
+		}
+		if p.PresharedKey != nil {
+			b = appendText(b, "preshared_key=", p.PresharedKey.Hex())
+		}
+		if p.Endpoint != nil {
+			b = appendText(b, "endpoint=", p.Endpoint.String())
+		}
+		if p.PersistentKeepalive != nil {
+			b = appendNumber(b, "persistent_keepalive_interval=", uint64(max(*p.PersistentKeepalive, 0)/time.Second))
+		}
+		if p.ReplaceAllowedIPs {
+			b = append(b, "replace_allowed_ips=true\n"...)
+		}
+		for _, a := range p.AllowedIPs {
+			b = append(b, "allowed_ip="...)
+			if a.Remove {
+				b = append(b, '-')
+			}
+			b = append(a.Prefix.AppendTo(b), '\n')
+		}
+	}
+	return b
+}
