@@ -1,0 +1,233 @@
+package memnet
+
+import (
+	"hash/maphash"
+	"os"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Device is a fake TUN device. The test plays the kernel: Inject is what
+// programs send into the tunnel, Next and Drain are what comes out of it.
+type Device struct {
+	queues []*Queue
+	wake   chan struct{} // holds one token when something was received
+
+	mu       sync.Mutex
+	received [][]byte
+}
+
+// Queue is one queue of a device. It fits the Queue of package transport.
+type Queue struct {
+	device *Device
+	wake   chan struct{} // holds one token when there may be something to read
+	ended  chan struct{}
+
+	mu      sync.Mutex
+	waiting [][]byte
+	lent    [][]byte // what the last Read returned
+	err     error    // why the queue has ended; nil while it lives
+}
+
+// NewDevice makes a device with n queues.
+func NewDevice(n int) *Device {
+	d := &Device{wake: make(chan struct{}, 1)}
+	for range n {
+		d.queues = append(d.queues, &Queue{device: d, wake: make(chan struct{}, 1), ended: make(chan struct{})})
+	}
+	return d
+}
+
+// Queues returns the device's queues.
+func (d *Device) Queues() []*Queue { return slices.Clone(d.queues) }
+
+// Inject gives the packets' copies to the readers, each flow (pair of IP
+// addresses) to one queue and in order.
+func (d *Device) Inject(packets ...[]byte) {
+	for _, p := range packets {
+		d.queues[flow(p)%uint64(len(d.queues))].inject(p)
+	}
+}
+
+// Break ends every queue with err: what a reader gets when the device has been
+// deleted by somebody else.
+func (d *Device) Break(err error) {
+	for _, q := range d.queues {
+		q.end(err)
+	}
+}
+
+// Next waits up to t for the next packet that came out of the tunnel.
+func (d *Device) Next(t time.Duration) ([]byte, bool) {
+	deadline := time.NewTimer(t)
+	defer deadline.Stop()
+	for {
+		d.mu.Lock()
+		if len(d.received) > 0 {
+			p := d.received[0]
+			d.received = d.received[1:]
+			d.mu.Unlock()
+			return p, true
+		}
+		d.mu.Unlock()
+		select {
+		case <-deadline.C:
+			return nil, false
+		case <-d.wake:
+		}
+	}
+}
+
+// Drain returns the packets that came out of the tunnel and were not taken
+// yet, without waiting.
+func (d *Device) Drain() [][]byte {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	all := d.received
+	d.received = nil
+	return all
+}
+
+// Read blocks for at least one packet and returns up to 64, cut as the Queue
+// of package transport wants them: first 64 bytes (128 where the headers are
+// longer than 64), rest. Valid until the next Read. os.ErrClosed after Close.
+func (q *Queue) Read() (first, rest [][]byte, err error) {
+	q.takeBack()
+	for {
+		if packets := q.take(); len(packets) > 0 {
+			for _, p := range packets {
+				cut := min(len(p), firstLength(p))
+				first, rest = append(first, p[:cut:cut]), append(rest, p[cut:])
+			}
+			return first, rest, nil
+		}
+		select {
+		case <-q.ended:
+			q.mu.Lock()
+			defer q.mu.Unlock()
+			return nil, nil, q.err
+		case <-q.wake:
+		}
+	}
+}
+
+// Write hands packets to the programs behind the device. As a real one may, it
+// changes the bytes that it was given.
+func (q *Queue) Write(packets [][]byte) error {
+	q.mu.Lock()
+	err := q.err
+	q.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	q.device.mu.Lock()
+	defer q.device.mu.Unlock()
+	for _, p := range packets {
+		q.device.received = append(q.device.received, slices.Clone(p))
+		poison(p)
+	}
+	select {
+	case q.device.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// Close ends a blocked Read with os.ErrClosed, and every later one.
+func (q *Queue) Close() error {
+	if !q.end(os.ErrClosed) {
+		return os.ErrClosed
+	}
+	return nil
+}
+
+// Closed says whether the queue has ended, by Close or by Break.
+func (q *Queue) Closed() bool {
+	select {
+	case <-q.ended:
+		return true
+	default:
+		return false
+	}
+}
+
+// end says whether it was the first to end the queue.
+func (q *Queue) end(err error) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return false
+	}
+	q.err = err
+	q.waiting = nil
+	close(q.ended)
+	return true
+}
+
+func (q *Queue) inject(p []byte) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.err != nil {
+		return
+	}
+	q.waiting = append(q.waiting, slices.Clone(p))
+	q.nudge()
+}
+
+func (q *Queue) take() [][]byte {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := min(burstLimit, len(q.waiting))
+	q.lent = q.waiting[:n:n]
+	q.waiting = q.waiting[n:]
+	if len(q.waiting) > 0 {
+		q.nudge()
+	}
+	return q.lent
+}
+
+func (q *Queue) takeBack() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, p := range q.lent {
+		poison(p)
+	}
+	q.lent = nil
+}
+
+func (q *Queue) nudge() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// firstLength is 64, or 128 where IP and TCP headers take more than that.
+func firstLength(p []byte) int {
+	headers := 0
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		headers = int(p[0]&15) * 4
+		if at := headers + 12; p[9] == 6 && len(p) > at {
+			headers += int(p[at]>>4) * 4
+		}
+	case len(p) > 52 && p[0]>>4 == 6 && p[6] == 6:
+		headers = 40 + int(p[52]>>4)*4
+	}
+	if headers > 64 {
+		return 128
+	}
+	return 64
+}
+
+// flow hashes the packet's IP addresses.
+func flow(p []byte) uint64 {
+	switch {
+	case len(p) >= 20 && p[0]>>4 == 4:
+		return maphash.Bytes(seed, p[12:20])
+	case len(p) >= 40 && p[0]>>4 == 6:
+		return maphash.Bytes(seed, p[8:40])
+	}
+	return 0
+}
