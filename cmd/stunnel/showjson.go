@@ -1,0 +1,122 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"time"
+
+	"stunnel/transport"
+)
+
+// jsonDescription is the promise that `show --json` keeps: names are added, never changed.
+const jsonDescription = `--json prints {"interfaces": [...]}. Names are only ever added. Of an interface:
+   name, public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu
+   (null if the program does not tell), dropped_packets {reason: number}, peers.
+Of a peer:
+   name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
+   endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
+   latest_handshake_seconds_ago, rx_bytes, tx_bytes, persistent_keepalive_seconds (0 is off),
+   dropped_packets.
+Keys are base64.`
+
+type jsonShow struct {
+	Interfaces []jsonInterface `json:"interfaces"`
+}
+
+type jsonInterface struct {
+	Name           string            `json:"name"`
+	PublicKey      *string           `json:"public_key"`
+	HasPrivateKey  bool              `json:"has_private_key"`
+	PrivateKey     string            `json:"private_key,omitempty"`
+	ListenPort     uint16            `json:"listen_port"`
+	FwMark         uint32            `json:"fwmark"`
+	Up             *bool             `json:"up"`
+	MTU            *int              `json:"mtu"`
+	DroppedPackets map[string]uint64 `json:"dropped_packets"`
+	Peers          []jsonPeer        `json:"peers"`
+}
+
+type jsonPeer struct {
+	Name                string            `json:"name"`
+	PublicKey           string            `json:"public_key"`
+	HasPresharedKey     bool              `json:"has_preshared_key"`
+	PresharedKey        string            `json:"preshared_key,omitempty"`
+	Endpoint            *string           `json:"endpoint"`
+	AllowedIPs          []string          `json:"allowed_ips"`
+	LatestHandshake     *string           `json:"latest_handshake"`
+	LatestHandshakeAgo  *float64          `json:"latest_handshake_seconds_ago"`
+	RxBytes             uint64            `json:"rx_bytes"`
+	TxBytes             uint64            `json:"tx_bytes"`
+	PersistentKeepalive int64             `json:"persistent_keepalive_seconds"`
+	DroppedPackets      map[string]uint64 `json:"dropped_packets"`
+}
+
+// showJSON prints what jsonDescription says.
+func showJSON(w io.Writer, tunnels []tunnel, o showOptions) error {
+	show := jsonShow{Interfaces: make([]jsonInterface, 0, len(tunnels))}
+	for _, t := range tunnels {
+		show.Interfaces = append(show.Interfaces, interfaceJSON(t, o))
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(show)
+}
+
+func interfaceJSON(t tunnel, o showOptions) jsonInterface {
+	s := &t.status
+	j := jsonInterface{
+		Name:           t.name,
+		HasPrivateKey:  !s.PrivateKey.IsZero(),
+		ListenPort:     s.ListenPort,
+		FwMark:         s.FwMark,
+		DroppedPackets: orEmpty(s.Drops),
+		Peers:          make([]jsonPeer, 0, len(s.Peers)),
+	}
+	if !s.PublicKey.IsZero() {
+		key := s.PublicKey.String()
+		j.PublicKey = &key
+	}
+	if o.keys && j.HasPrivateKey {
+		j.PrivateKey = s.PrivateKey.Base64()
+	}
+	if s.MTU != 0 { // told by stunnel only, and then Up is told too
+		j.MTU, j.Up = &s.MTU, &s.Up
+	}
+	for _, p := range s.Peers {
+		j.Peers = append(j.Peers, peerJSON(p, o))
+	}
+	return j
+}
+
+func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
+	j := jsonPeer{
+		Name:                p.Name,
+		PublicKey:           p.PublicKey.String(),
+		HasPresharedKey:     !p.PresharedKey.IsZero(),
+		AllowedIPs:          texts(p.AllowedIPs),
+		RxBytes:             p.RxBytes,
+		TxBytes:             p.TxBytes,
+		PersistentKeepalive: int64(p.PersistentKeepalive / time.Second),
+		DroppedPackets:      orEmpty(p.Drops),
+	}
+	if o.keys && j.HasPresharedKey {
+		j.PresharedKey = p.PresharedKey.Base64()
+	}
+	if p.Endpoint.IsValid() {
+		endpoint := p.Endpoint.String()
+		j.Endpoint = &endpoint
+	}
+	if !p.LastHandshake.IsZero() {
+		at := p.LastHandshake.UTC().Format(time.RFC3339Nano)
+		seconds := o.now.Sub(p.LastHandshake).Round(time.Millisecond).Seconds()
+		j.LatestHandshake, j.LatestHandshakeAgo = &at, &seconds
+	}
+	return j
+}
+
+func orEmpty(drops map[string]uint64) map[string]uint64 {
+	if drops == nil {
+		return map[string]uint64{}
+	}
+	return drops
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// block is a heading with lines below it whose values stand in one column.
+type block struct{ w io.Writer }
+
+func (b block) head(kind, name string) { fmt.Fprintf(b.w, "%s: %s\n", kind, printable(name)) }
+
+func (b block) line(label, value string) {
+	fmt.Fprintf(b.w, "  %-18s%s\n", label+":", printable(value))
+}
+
+// drops prints the reasons that happened, the most frequent first.
+func (b block) drops(drops map[string]uint64) {
+	reasons := slices.SortedFunc(maps.Keys(drops), func(x, y string) int {
+		return cmp.Or(cmp.Compare(drops[y], drops[x]), cmp.Compare(x, y))
+	})
+	var words []string
+	for _, r := range reasons {
+		if drops[r] != 0 {
+			words = append(words, fmt.Sprintf("%d %s", drops[r], r))
+		}
+	}
+	if len(words) > 0 {
+		b.line("dropped packets", strings.Join(words, ", "))
+	}
+}
+
+func secret(key string, o showOptions) string {
+	if o.keys {
+		return key
+	}
+	return "(hidden)"
+}
+
+func upOrDown(up bool) string {
+	if up {
+		return "up"
+	}
+	return "down"
+}
+
+func texts[T fmt.Stringer](of []T) []string {
+	words := make([]string, len(of))
+	for i, v := range of {
+		words[i] = v.String()
+	}
+	return words
+}
+
+// ago says how long since, in the two largest units.
+func ago(d time.Duration) string {
+	if d < 0 {
+		return "in the future (was the clock set back?)"
+	}
+	units := []struct {
+		size time.Duration
+		name string
+	}{
+		{365 * 24 * time.Hour, "year"}, {24 * time.Hour, "day"}, {time.Hour, "hour"}, {time.Minute, "minute"}, {time.Second, "second"},
+	}
+	for i, u := range units {
+		if d < u.size {
+			continue
+		}
+		words := count(int64(d/u.size), u.name)
+		if i+1 < len(units) {
+			if rest := int64(d % u.size / units[i+1].size); rest > 0 {
+				words += ", " + count(rest, units[i+1].name)
+			}
+		}
+		return words + " ago"
+	}
+	return "now"
+}
+
+func count(n int64, unit string) string {
+	if n == 1 {
+		return "1 " + unit
+	}
+	return fmt.Sprintf("%d %ss", n, unit)
+}
+
+// iec prints a number of bytes with the unit that fits: B, KiB, MiB, ...
+func iec(n uint64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, unit := float64(n)/1024, 0
+	for value >= 1024 && unit < 5 {
+		value /= 1024
+		unit++
+	}
+	return fmt.Sprintf("%.2f %ciB", value, "KMGTPE"[unit])
+}
