@@ -26,6 +26,8 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		HelpName: "stunnel",
 		Usage:    "an encrypted tunnel between hosts, WireGuard on the wire",
 		Commands: []*cli.Command{
+			downCommand(),
+			showCommand(),
 			versionCommand(),
 		},
 		Writer:         stdout,
