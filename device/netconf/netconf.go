@@ -1,0 +1,77 @@
+// Package netconf gives an interface its addresses, MTU and routes over rtnetlink (rtnetlink(7)), in steps that can be undone.
+//
+// Every step looks before it acts and returns the [Undo] of what it really did: what was there before is left alone on the way
+// in and on the way out. Most readers need two calls: a step such as [Handle.AddAddress], and [Stack.Push] for its Undo.
+// [Stack.Undo] then goes the whole way back, in reverse order.
+//
+// No other program is called. The package knows no keys and no peers.
+package netconf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Handle is a socket to rtnetlink in one network namespace: the one in which New was called, wherever its user goes later.
+// Safe for concurrent use.
+type Handle struct {
+	nl *netlink.Handle // constant
+}
+
+// New opens rtnetlink in the network namespace of the calling thread.
+func New() (*Handle, error) {
+	nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	// With strict checking the kernel itself picks out the routes of one interface: on a router with a million routes that
+	// is the difference between seconds and nothing. Kernels before 4.20 lack it, and then all are read and sifted here.
+	_ = nl.SetStrictCheck(true)
+	return &Handle{nl: nl}, nil
+}
+
+// Close closes the socket. Undos made with this Handle can't be run any more.
+func (h *Handle) Close() { h.nl.Close() }
+
+// link finds an interface by name.
+func (h *Handle) link(name string) (netlink.Link, error) {
+	l, err := h.nl.LinkByName(name)
+	var absent netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &absent):
+		return nil, fmt.Errorf("interface %s: %w", name, unix.ENODEV)
+	case err != nil:
+		return nil, fmt.Errorf("interface %s: %w", name, err)
+	}
+	return l, nil
+}
+
+// numbered is a link of which only the index is known. Undos go by index: a name may have passed to somebody else's interface.
+func numbered(index int) netlink.Link {
+	return &netlink.Device{LinkAttrs: netlink.LinkAttrs{Index: index}}
+}
+
+// nameOf says an interface's name for an error text, or its index if it has none any more.
+func (h *Handle) nameOf(index int) string {
+	if l, err := h.nl.LinkByIndex(index); err == nil {
+		return l.Attrs().Name
+	}
+	return fmt.Sprintf("interface %d", index)
+}
+
+// tolerateGone turns the errors that say "it is not there any more" into success: an undo wants nothing else.
+func tolerateGone(err error) error {
+	for _, gone := range []unix.Errno{unix.ENODEV, unix.ESRCH, unix.EADDRNOTAVAIL, unix.ENXIO} {
+		if errors.Is(err, gone) {
+			return nil
+		}
+	}
+	var absent netlink.LinkNotFoundError
+	if errors.As(err, &absent) {
+		return nil
+	}
+	return err
+}
