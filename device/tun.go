@@ -1,0 +1,197 @@
+// Package device moves trains of packets between a program and a Linux TUN
+// interface.
+//
+// It follows Documentation/networking/tuntap.rst of the kernel and, for
+// offloads, the struct virtio_net_hdr of the virtio 1.2 specification, section
+// 5.1.6. It knows no keys and no peers, sets no addresses and no routes
+// (device/netconf does) and starts one goroutine, the one behind
+// [TUN.Events].
+//
+// Most readers need two calls: [Open] makes an interface or attaches to one,
+// and [Queue.Read] with its mirror image [Queue.Write] carries the packets:
+//
+//	tun, err := device.Open(device.Options{Name: "wg0", MTU: 1420})
+//	first, rest, err := tun.Queues()[0].Read()
+package device
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrGone says that the interface was deleted from outside. An interface that
+// was moved to another network namespace is not gone: its queues go on.
+var ErrGone = errors.New("device: interface is gone")
+
+// Options say which interface Open is to make.
+type Options struct {
+	// Name is the interface's name, at most 15 bytes. Empty or with one %d
+	// the kernel chooses.
+	Name string
+	// MTU is given to an interface that Open makes; 0 leaves the kernel's
+	// 1500. An interface that was there before keeps its own.
+	MTU int
+}
+
+// TUN is a layer 3 interface and this program's hold on it. All methods may be
+// called by many goroutines at a time.
+type TUN struct {
+	// constant
+	queues  []*Queue
+	existed bool
+	before  settings                           // what an interface that existed gets back on Close
+	enter   func(ns int, f func() error) error // inNamespace; tests have one without rights
+
+	mu     sync.Mutex
+	last   linkState   // newest known name, index, MTU
+	events chan Event  // nil until Events is called
+	watch  *linkSocket // what the watching goroutine waits on, nil for nothing
+	done   chan struct{}
+	closed bool
+}
+
+// Open makes a TUN interface, or attaches to one of that name that exists and
+// that nobody holds. One that it made disappears with Close; one that existed
+// (a persistent one, as by "ip tuntap add") stays as it was found. To attach
+// to one needs no right but to own it; to make one needs CAP_NET_ADMIN.
+//
+// Errors wrap the errno and say what is missing: no /dev/net/tun, no right,
+// held by another process, not a TUN.
+func Open(o Options) (*TUN, error) {
+	if err := checkName(o.Name); err != nil {
+		return nil, err
+	}
+	a, err := attach(o.Name)
+	if err != nil {
+		return nil, err
+	}
+	t, err := newTUN(a)
+	if err != nil {
+		_ = unix.Close(a.fd)
+		return nil, err
+	}
+	if o.MTU != 0 && !t.existed {
+		if err := t.setMTU(o.MTU); err != nil {
+			_ = t.Close()
+			return nil, fmt.Errorf("device: %s: set MTU %d: %w", t.Name(), o.MTU, err)
+		}
+	}
+	return t, nil
+}
+
+// FromFD takes over a descriptor of a TUN queue that another process opened
+// and attached (WG_TUN_FD). On success the descriptor belongs to the TUN; on
+// error it is still the caller's.
+func FromFD(fd int) (*TUN, error) {
+	a, err := adopt(fd)
+	if err != nil {
+		return nil, err
+	}
+	return newTUN(a)
+}
+
+// newTUN owns a.fd when it succeeds.
+func newTUN(a attachment) (*TUN, error) {
+	if err := unix.SetNonblock(a.fd, true); err != nil {
+		return nil, fmt.Errorf("device: %s: %w", a.name, err)
+	}
+	t := &TUN{
+		existed: a.existed,
+		before:  a.before,
+		enter:   inNamespace,
+		last:    linkState{name: a.name},
+		done:    make(chan struct{}),
+	}
+	// The poller must see the descriptor only now: before TUNSETIFF the kernel
+	// says that it can't be waited for.
+	t.queues = []*Queue{newQueue(os.NewFile(uintptr(a.fd), clonePath))}
+	t.refresh()
+	return t, nil
+}
+
+// Queues are the interface's queues, at least one. Each is read by one
+// goroutine.
+func (t *TUN) Queues() []*Queue { return t.queues }
+
+// Existed says that the interface was there before Open, or was handed over as
+// a descriptor: it isn't ours to configure without being asked.
+func (t *TUN) Existed() bool { return t.existed }
+
+// File is the first queue's open file, for handing the interface over to
+// another process (os/exec's ExtraFiles and FromFD there). Its Fd method makes
+// the file blocking, in this process too: who calls it reads no more here.
+func (t *TUN) File() *os.File { return t.queues[0].file }
+
+// Name is the interface's present name; the last known one when it is gone.
+func (t *TUN) Name() string {
+	if name, err := t.currentName(); err == nil {
+		return name
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.last.name
+}
+
+// Index is the interface's index in the namespace where it is now, 0 if that
+// can't be found out.
+func (t *TUN) Index() int {
+	return t.refresh().index
+}
+
+// MTU is the interface's present MTU in bytes; the last known one when the
+// interface is gone or in a namespace that we may not enter, 0 if it was never
+// known.
+func (t *TUN) MTU() int {
+	return t.refresh().mtu
+}
+
+// Drops counts the packets that could not be delivered to the interface, by
+// reason. Only reasons that happened are there.
+func (t *TUN) Drops() map[string]uint64 {
+	drops := make(map[string]uint64)
+	for _, q := range t.queues {
+		q.drops.addTo(drops)
+	}
+	return drops
+}
+
+// Close ends all reads, writes and the events, and lets go of the interface.
+func (t *TUN) Close() error {
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil
+	}
+	t.closed = true
+	close(t.done)
+	if t.watch != nil {
+		t.watch.close()
+	}
+	t.mu.Unlock()
+
+	t.restore()
+	var errs []error
+	for _, q := range t.queues {
+		errs = append(errs, q.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// refresh asks the kernel for the interface's state, if it can be asked, and
+// returns the newest state known.
+func (t *TUN) refresh() linkState {
+	s, state, err := t.locate()
+	if err == nil {
+		s.close()
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil {
+		t.last = state
+	}
+	return t.last
+}

@@ -1,0 +1,168 @@
+package device
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+func TestOpenMakesAnInterfaceThatCloseRemoves(t *testing.T) {
+	privateNetwork(t)
+	tun := openTUN(t, Options{Name: "t0", MTU: 1391})
+	l := link(t, "t0")
+	if tun.Name() != "t0" || tun.MTU() != 1391 || tun.Existed() || tun.Index() != l.Attrs().Index {
+		t.Errorf("name %q, MTU %d, index %d, existed %v; want t0, 1391, %d, false",
+			tun.Name(), tun.MTU(), tun.Index(), tun.Existed(), l.Attrs().Index)
+	}
+	if l.Attrs().MTU != 1391 {
+		t.Errorf("kernel has MTU %d", l.Attrs().MTU)
+	}
+	must(t, tun.Close())
+	must(t, tun.Close()) // twice is as once
+	if _, err := netlink.LinkByName("t0"); err == nil {
+		t.Error("the interface is still there")
+	}
+}
+
+func TestKernelChoosesAName(t *testing.T) {
+	privateNetwork(t)
+	if a, b := openTUN(t, Options{}), openTUN(t, Options{Name: "stun%d"}); a.Name() != "tun0" || b.Name() != "stun0" {
+		t.Errorf("names %q and %q", a.Name(), b.Name())
+	}
+}
+
+// persistent makes a TUN as "ip tuntap add" does.
+func persistent(t testing.TB, name string, flags uint16, owner int) {
+	t.Helper()
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer func() { _ = unix.Close(fd) }()
+	_, err = setInterface(fd, name, flags)
+	must(t, err)
+	must(t, unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1))
+	if owner > 0 {
+		must(t, unix.IoctlSetInt(fd, unix.TUNSETOWNER, owner))
+	}
+}
+
+func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
+	privateNetwork(t)
+	for _, c := range []struct {
+		name  string
+		flags uint16
+	}{
+		{"plain", unix.IFF_TUN | unix.IFF_NO_PI},
+		{"many", unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE},
+	} {
+		persistent(t, c.name, c.flags, 0)
+		must(t, netlink.LinkSetMTU(link(t, c.name), 1234))
+		must(t, netlink.LinkSetUp(link(t, c.name)))
+		tun := openTUN(t, Options{Name: c.name, MTU: 1420})
+		if !tun.Existed() || tun.MTU() != 1234 {
+			t.Errorf("%s: existed %v, MTU %d; want true, 1234", c.name, tun.Existed(), tun.MTU())
+		}
+		must(t, tun.Close())
+		after := link(t, c.name).Attrs()
+		if after.MTU != 1234 || after.RawFlags&unix.IFF_UP == 0 {
+			t.Errorf("%s: after Close the MTU is %d, flags are %#x", c.name, after.MTU, after.RawFlags)
+		}
+	}
+}
+
+func TestOrdinaryUserAttachesToHisOwnInterface(t *testing.T) {
+	privateNetwork(t)
+	const user = 65534
+	if info, err := os.Stat(clonePath); err != nil || info.Mode().Perm()&0o006 != 0o006 {
+		t.Skipf("needs %s to be open to all: chmod 666 %s", clonePath, clonePath)
+	}
+	persistent(t, "mine", unix.IFF_TUN|unix.IFF_NO_PI, user)
+	persistent(t, "roots", unix.IFF_TUN|unix.IFF_NO_PI, 0)
+	persistent(t, "others", unix.IFF_TUN|unix.IFF_NO_PI, 12345)
+	must(t, netlink.LinkSetMTU(link(t, "mine"), 1300))
+	// Of this thread alone, which ends with the test.
+	if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, user, user, user); errno != 0 {
+		t.Fatal(errno)
+	}
+	tun := openTUN(t, Options{Name: "mine"})
+	if !tun.Existed() || tun.Name() != "mine" || tun.MTU() != 1300 || tun.Index() == 0 {
+		t.Errorf("existed %v, name %q, MTU %d, index %d", tun.Existed(), tun.Name(), tun.MTU(), tun.Index())
+	}
+	_, err := Open(Options{Name: "others"})
+	wantError(t, err, unix.EPERM, "another user")
+	_, err = Open(Options{Name: "new"})
+	wantError(t, err, unix.EPERM, "CAP_NET_ADMIN")
+	_, err = Open(Options{})
+	wantError(t, err, unix.EPERM, "CAP_NET_ADMIN")
+}
+
+func TestOpenSaysWhatIsInTheWay(t *testing.T) {
+	privateNetwork(t)
+	persistent(t, "ether", unix.IFF_TAP|unix.IFF_NO_PI, 0)
+	openTUN(t, Options{Name: "held"})
+	for name, want := range map[string]struct {
+		errno error
+		words string
+	}{
+		"ether": {unix.EINVAL, "TAP"},
+		"held":  {unix.EBUSY, "another process"},
+		"lo":    {unix.EINVAL, "not a TUN"},
+	} {
+		_, err := Open(Options{Name: name})
+		wantError(t, err, want.errno, want.words)
+	}
+}
+
+func TestImpossibleNamesAreRefused(t *testing.T) {
+	for _, name := range []string{"sixteen-bytes-ab", "a/b", "..", "a b", "a:b", "a\x00b"} {
+		if _, err := Open(Options{Name: name}); err == nil || !strings.Contains(err.Error(), "name") {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}
+
+func TestMissingDriverAndMissingRightAreTold(t *testing.T) {
+	wantError(t, explainOpen(unix.ENOENT), unix.ENOENT, "modprobe tun")
+	wantError(t, explainOpen(unix.EACCES), unix.EACCES, "may not open")
+}
+
+func wantError(t testing.TB, err, errno error, words string) {
+	t.Helper()
+	if !errors.Is(err, errno) || !strings.Contains(err.Error(), words) {
+		t.Errorf("error is %v; want one that wraps %q and says %q", err, errno, words)
+	}
+}
+
+func TestDescriptorOfAnotherProcessIsTakenOver(t *testing.T) {
+	privateNetwork(t)
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	must(t, err)
+	if _, err := FromFD(fd); !errors.Is(err, unix.EBADFD) {
+		t.Errorf("descriptor without interface: %v", err)
+	}
+	_, err = setInterface(fd, "t0", unix.IFF_TUN|unix.IFF_NO_PI)
+	must(t, err)
+	tun, err := FromFD(fd)
+	must(t, err)
+	defer func() { _ = tun.Close() }()
+	if tun.Name() != "t0" || !tun.Existed() {
+		t.Errorf("name %q, existed %v", tun.Name(), tun.Existed())
+	}
+	pipe, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	must(t, err)
+	defer func() { _ = unix.Close(pipe) }()
+	if _, err := FromFD(pipe); err == nil {
+		t.Error("a socket was taken for a TUN")
+	}
+	tap, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	must(t, err)
+	defer func() { _ = unix.Close(tap) }()
+	_, err = setInterface(tap, "t1", unix.IFF_TAP|unix.IFF_NO_PI)
+	must(t, err)
+	if _, err := FromFD(tap); err == nil || !strings.Contains(err.Error(), "TAP") {
+		t.Errorf("a TAP was taken for a TUN: %v", err)
+	}
+}
