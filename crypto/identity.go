@@ -6,7 +6,6 @@ import (
 
 	"golang.org/x/crypto/blake2s"
 	"golang.org/x/crypto/chacha20poly1305"
-	"golang.org/x/crypto/curve25519"
 )
 
 // ErrLowOrder says that a public key is one of the few points whose shared secret
@@ -57,7 +56,7 @@ type Remote struct {
 // NewRemote returns the remote end of that public key. It gives [ErrLowOrder] for a
 // point of low order.
 func NewRemote(id *Identity, k PublicKey) (*Remote, error) {
-	ss, err := curve25519.X25519(id.private[:], k[:])
+	ss, err := x25519(id.private[:], k[:])
 	if err != nil {
 		return nil, ErrLowOrder
 	}

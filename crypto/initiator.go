@@ -6,7 +6,6 @@ import (
 	"io"
 
 	"github.com/flynn/noise"
-	"golang.org/x/crypto/curve25519"
 )
 
 // An Initiator is a pending handshake of ours: an initiation was made and its
@@ -61,7 +60,7 @@ func (i *Initiator) Finish(msg []byte, psk PresharedKey) (*Keypair, error) {
 	// whoever gives a secret with the ephemeral gives one with the static too,
 	// as only a point of low order gives none with either.
 	ephemeral := msg[responseNoise:][:KeySize]
-	ee, err := curve25519.X25519(i.agreement.ephemeral[:], ephemeral)
+	ee, err := x25519(i.agreement.ephemeral[:], ephemeral)
 	if err != nil {
 		return nil, ErrOpen
 	}

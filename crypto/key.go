@@ -92,7 +92,7 @@ func ParsePresharedKeyHex(s string) (PresharedKey, error) {
 
 // Public returns the public key that belongs to k.
 func (k PrivateKey) Public() PublicKey {
-	p, err := curve25519.X25519(k[:], curve25519.Basepoint)
+	p, err := x25519(k[:], curve25519.Basepoint)
 	if err != nil {
 		panic("crypto: the base point is of low order") // cannot be
 	}
