@@ -28,6 +28,9 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			downCommand(),
 			showCommand(),
+			genkeyCommand(),
+			genpskCommand(),
+			pubkeyCommand(),
 			versionCommand(),
 		},
 		Writer:         stdout,

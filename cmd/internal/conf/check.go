@@ -1,0 +1,142 @@
+package conf
+
+import (
+	"net/netip"
+
+	"stunnel/crypto"
+)
+
+// check finds what is wrong between the lines of a file.
+func (p *parser) check() {
+	p.checkPrivateKey()
+	p.checkIdentities()
+	p.checkRoutes()
+	p.checkMTU()
+	for i, peer := range p.file.Peers {
+		lines := p.peers[i]
+		if lines.psk != 0 && lines.pskFile != 0 {
+			p.fail(max(lines.psk, lines.pskFile), "", "this peer has a PresharedKey in line %d and a PresharedKeyFile in line %d; one of them is enough",
+				lines.psk, lines.pskFile)
+		}
+		if len(peer.AllowedIPs) == 0 {
+			p.warn(peer.Line, "this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in")
+		}
+		if a, err := netip.ParseAddrPort(peer.Endpoint); err == nil && a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() && a.Addr().Zone() == "" {
+			p.warn(lines.endpoint, "Endpoint %s is link-local and needs a zone, as in [%s%%eth0]:%d", peer.Endpoint, a.Addr(), a.Port())
+		}
+	}
+}
+
+func (p *parser) checkPrivateKey() {
+	in := &p.file.Interface
+	inline, file := p.interfaceLines["PrivateKey"], p.interfaceLines["PrivateKeyFile"]
+	switch {
+	case inline != 0 && file != 0:
+		p.fail(max(inline, file), "", "there is a PrivateKey in line %d and a PrivateKeyFile in line %d; one of them is enough", inline, file)
+	case inline == 0 && file == 0 && len(in.PreUp)+len(in.PostUp) == 0:
+		p.fail(in.Line, "`stunnel genkey` makes one; a PreUp or PostUp hook may set it too (wg set %i private-key FILE)",
+			"[Interface] has neither PrivateKey nor PrivateKeyFile")
+	}
+}
+
+// checkIdentities looks for keys that stand for more than one host.
+func (p *parser) checkIdentities() {
+	var own crypto.PublicKey
+	ownLine := max(p.interfaceLines["PrivateKey"], p.interfaceLines["PrivateKeyFile"])
+	if k := p.file.Interface.PrivateKey; k != nil {
+		own = k.Public()
+	}
+	seen := make(map[crypto.PublicKey]int)
+	for i, peer := range p.file.Peers {
+		at := p.peers[i].publicKey
+		switch {
+		case at == 0:
+			p.fail(peer.Line, "", "this [Peer] has no PublicKey")
+			continue
+		case peer.PublicKey.IsZero():
+			continue // reported where it stands
+		case peer.PublicKey == own:
+			p.fail(at, "a file names the other hosts as peers, each with its own key",
+				"this PublicKey is our own: it belongs to the private key of line %d", ownLine)
+		}
+		if first, again := seen[peer.PublicKey]; again {
+			p.fail(at, "one [Peer] can have many AllowedIPs", "this PublicKey is that of the peer in line %d already", first)
+			continue
+		}
+		seen[peer.PublicKey] = at
+	}
+}
+
+// checkRoutes looks for prefixes that belong to two peers, for the default route, and for loops.
+func (p *parser) checkRoutes() {
+	seen := make(map[netip.Prefix]int)
+	auto := p.file.Interface.Table.Auto
+	for i, peer := range p.file.Peers {
+		for j, prefix := range peer.AllowedIPs {
+			at := p.peers[i].prefixes[j]
+			if first, again := seen[prefix]; again {
+				p.fail(at, "", "AllowedIPs %s is that of another peer in line %d already; a packet can go to one of them only", prefix, first)
+			} else {
+				seen[prefix] = at
+			}
+			if prefix.Bits() == 0 && auto {
+				p.fail(at, "set Table = off in [Interface] for no routes at all, or Table = 51820 (any number) for routes in a table of their own",
+					"AllowedIPs %s would become the default route, which Table = auto does not support yet", prefix)
+			}
+		}
+	}
+	if in := &p.file.Interface; !auto || in.FwMark != nil && *in.FwMark != 0 {
+		return // whoever sets these has rules of his own
+	}
+	for i, peer := range p.file.Peers {
+		remote, err := netip.ParseAddrPort(peer.Endpoint)
+		if err != nil {
+			continue
+		}
+		addr := remote.Addr().Unmap().WithZone("")
+		for bits := addr.BitLen(); bits > 0; bits-- {
+			prefix, _ := addr.Prefix(bits) // bits are in range
+			if at, inside := seen[prefix]; inside {
+				p.warn(p.peers[i].endpoint, "Endpoint %s lies within AllowedIPs %s of line %d: packets of the tunnel would be routed into the tunnel",
+					peer.Endpoint, prefix, at)
+				break
+			}
+		}
+	}
+}
+
+// checkMTU: the kernel takes IPv6 off an interface of less than 1280 bytes.
+func (p *parser) checkMTU() {
+	in := &p.file.Interface
+	at := p.interfaceLines["MTU"]
+	if in.MTU == 0 || in.MTU >= 1280 {
+		return
+	}
+	for i, a := range in.Address {
+		if a.Addr().Is6() {
+			p.fail(at, "", "MTU %d is too small for IPv6, which needs 1280 (Address %s in line %d)", in.MTU, a, p.addressLines[i])
+			return
+		}
+	}
+	for i, peer := range p.file.Peers {
+		for j, prefix := range peer.AllowedIPs {
+			if prefix.Addr().Is6() {
+				p.fail(at, "", "MTU %d is too small for IPv6, which needs 1280 (AllowedIPs %s in line %d)", in.MTU, prefix, p.peers[i].prefixes[j])
+				return
+			}
+		}
+	}
+}
+
+// hasSecrets tells whether keys stand in the file itself.
+func (p *parser) hasSecrets() bool {
+	if p.interfaceLines["PrivateKey"] != 0 {
+		return true
+	}
+	for _, lines := range p.peers {
+		if lines.psk != 0 {
+			return true
+		}
+	}
+	return false
+}

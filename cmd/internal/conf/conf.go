@@ -1,0 +1,72 @@
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with three of our own
+// (`Name` and `PresharedKeyFile` in [Peer], `PrivateKeyFile` in [Interface]).
+//
+// The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
+// here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
+// a second PublicKey in one [Peer] is an error, since it is a missing [Peer] line.
+//
+// The two calls most readers need: [Find] turns what the user typed into a path, [Load] turns the path into a [File],
+// or into all errors of the file at once. No error or warning contains a secret.
+package conf
+
+import (
+	"net/netip"
+	"time"
+
+	"stunnel/crypto"
+)
+
+// File is one tunnel as its configuration file describes it, valid as a whole.
+type File struct {
+	Path      string // as given to Load or Parse
+	Name      string // of the interface: the file's name without .conf
+	Interface Interface
+	Peers     []Peer // in the order of the file
+	Warnings  []string
+}
+
+// Interface is the [Interface] section.
+type Interface struct {
+	Line           int                // of its [Interface], the first one if it is repeated
+	PrivateKey     *crypto.PrivateKey // nil: a PreUp or PostUp hook sets it
+	PrivateKeyFile string             // where Load has read it from; "" when it stands in the file itself
+	ListenPort     *uint16            // nil or 0: the kernel chooses
+	FwMark         *uint32            // nil or 0: none
+	Address        []netip.Prefix     // with their host bits
+	DNS            []string           // empty: not supported yet, and refused
+	MTU            int                // in bytes; 0: automatic
+	Table          Table
+	PreUp          []string // shell commands as written, %i included
+	PostUp         []string
+	PreDown        []string
+	PostDown       []string
+	SaveConfig     bool // false: not supported yet, and refused
+}
+
+// Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it
+// is Number.
+type Table struct {
+	Off    bool   // no routes
+	Number uint32 // routing table, by number or by its name in iproute2's rt_tables; 0 is the main table
+	Auto   bool   // the main table, the default
+}
+
+// Peer is a [Peer] section.
+type Peer struct {
+	Line                int    // of its [Peer]
+	Name                string // "" when it has none
+	PublicKey           crypto.PublicKey
+	PresharedKey        *crypto.PresharedKey // nil: none
+	PresharedKeyFile    string               // where Load has read it from
+	AllowedIPs          []netip.Prefix       // masked, without repetitions, in the order of the file
+	Endpoint            string               // host:port as written, see ResolveEndpoint; "" when it has none
+	PersistentKeepalive time.Duration        // 0: off
+}
+
+// Title is how output calls the peer: by its name, or else by its public key.
+func (p *Peer) Title() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.PublicKey.String()
+}

@@ -1,0 +1,106 @@
+package conf
+
+import (
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"stunnel/crypto"
+)
+
+// keyReader returns the text of a key file and what others may do with the file.
+type keyReader func(path string) (text string, others access, err error)
+
+// keyFileLimit is more than any key file has, in bytes; some carry a comment of blank lines.
+const keyFileLimit = 4096
+
+// readKeyFile is the keyReader of Load.
+func readKeyFile(path string) (string, access, error) {
+	text, others, err := readFile(path, keyFileLimit)
+	return strings.TrimSpace(string(text)), others, err
+}
+
+// readKeys fills in the keys that stand in files of their own. Errors are those of the lines that name the files.
+func (p *parser) readKeys(read keyReader) {
+	if in := &p.file.Interface; in.PrivateKeyFile != "" {
+		at := p.interfaceLines["PrivateKeyFile"]
+		in.PrivateKeyFile = p.beside(in.PrivateKeyFile)
+		if text, ok := p.keyText(read, at, "PrivateKeyFile", in.PrivateKeyFile); ok {
+			k, err := crypto.ParsePrivateKey(text)
+			switch {
+			case err != nil:
+				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: %v", quotePath(in.PrivateKeyFile), err)
+			case k.IsZero():
+				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: the key is all zeros, which means no key", quotePath(in.PrivateKeyFile))
+			default:
+				in.PrivateKey = &k
+			}
+		}
+	}
+	for i := range p.file.Peers {
+		peer, at := &p.file.Peers[i], p.peers[i].pskFile
+		if peer.PresharedKeyFile == "" {
+			continue
+		}
+		peer.PresharedKeyFile = p.beside(peer.PresharedKeyFile)
+		if text, ok := p.keyText(read, at, "PresharedKeyFile", peer.PresharedKeyFile); ok {
+			k, err := crypto.ParsePresharedKey(text)
+			if err != nil {
+				p.fail(at, keyHint(text, "genpsk"), "PresharedKeyFile %s: %v", quotePath(peer.PresharedKeyFile), err)
+				continue
+			}
+			peer.PresharedKey = &k
+		}
+	}
+}
+
+// beside takes a relative name from the directory of the configuration file, wherever the program was started.
+func (p *parser) beside(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(filepath.Dir(p.path), name)
+}
+
+func (p *parser) keyText(read keyReader, at int, key, path string) (text string, ok bool) {
+	text, others, err := read(path)
+	shown := quotePath(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		p.fail(at, "a relative name is taken from the directory of the configuration file", "%s %s does not exist", key, shown)
+		return "", false
+	case err != nil:
+		p.fail(at, "", "%s %s cannot be read: %v", key, shown, reason(err))
+		return "", false
+	}
+	if others.read != "" {
+		p.warn(at, "%s %s: %s; chmod 600 it", key, shown, others.read)
+	}
+	switch {
+	case others.write != "":
+		p.fail(at, others.remedy, "%s %s: %s; it is not used", key, shown, others.write)
+		return "", false
+	case text == "":
+		p.fail(at, "", "%s %s is empty; it holds one key, 44 characters of base64", key, shown)
+		return "", false
+	}
+	return text, true
+}
+
+// quotePath shows the name of a key file, unless the key itself has been put in its place.
+func quotePath(path string) string {
+	if name := filepath.Base(path); strings.HasPrefix(quote(name), "(") || strings.HasSuffix(path, "=") {
+		return quote(name + strings.Repeat("=", secretRun))
+	}
+	return path
+}
+
+// reason is err without the path, which its reader has said already.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
