@@ -122,7 +122,8 @@ func (h host) steps() []step {
 		{"MTU", func() (Undo, error) { return h.SetMTU("tun0", 1420) }},
 		{"up", func() (Undo, error) { return h.SetUp("tun0") }},
 		{"IPv4 routes", func() (Undo, error) {
-			return h.AddRoutes("tun0", []netip.Prefix{netip.MustParsePrefix("10.8.0.0/16"), netip.MustParsePrefix("10.9.1.1/32")}, 0)
+			_, u, err := h.AddRoutes("tun0", prefixes("10.8.0.0/16", "10.9.1.1/32"), 0)
+			return u, err
 		}},
 		{"IPv6 route", func() (Undo, error) { return h.AddRoute("tun0", netip.MustParsePrefix("fd08::/32"), 0) }},
 		{"default route in a table", func() (Undo, error) { return h.AddRoute("tun0", netip.MustParsePrefix("0.0.0.0/0"), 4711) }},

@@ -13,35 +13,37 @@ import (
 
 // AddRoute is AddRoutes for one prefix.
 func (h *Handle) AddRoute(name string, p netip.Prefix, table uint32) (Undo, error) {
-	return h.AddRoutes(name, []netip.Prefix{p}, table)
+	_, undo, err := h.AddRoutes(name, []netip.Prefix{p}, table)
+	return undo, err
 }
 
-// AddRoutes leads the prefixes into the interface, which must be up. table 0 is the main table.
+// AddRoutes leads the prefixes into the interface, which must be up. table 0 is the main table. It returns those for which
+// it has added a route.
 //
 // As wg-quick(8) has it: in the main table a prefix for which the interface has a route already, of this or a shorter
 // prefix length (the connected route of its address, most often), is skipped; in another table only the very same prefix
 // is. A route of the same prefix through another interface is an error that names both and wraps EEXIST. When one fails,
 // those that this call has added are gone again.
-func (h *Handle) AddRoutes(name string, prefixes []netip.Prefix, table uint32) (Undo, error) {
+func (h *Handle) AddRoutes(name string, prefixes []netip.Prefix, table uint32) (added []netip.Prefix, undo Undo, err error) {
 	if table == 0 {
 		table = unix.RT_TABLE_MAIN
 	}
 	l, err := h.link(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	index := l.Attrs().Index
 	there, err := h.routesOf(index, table)
 	if err != nil {
-		return nil, fmt.Errorf("routes of %s: %w", name, err)
+		return nil, nil, fmt.Errorf("routes of %s: %w", name, err)
 	}
 	longestFirst := slices.Clone(prefixes)
 	slices.SortStableFunc(longestFirst, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
 
-	var added Stack
+	var back Stack
 	for _, p := range longestFirst {
 		if !p.IsValid() {
-			return nil, errors.Join(fmt.Errorf("route %v: %w", p, unix.EINVAL), added.Undo())
+			return nil, nil, errors.Join(fmt.Errorf("route %v: %w", p, unix.EINVAL), back.Undo())
 		}
 		p = p.Masked()
 		if there.has(p) || table == unix.RT_TABLE_MAIN && there.covers(p) {
@@ -49,16 +51,17 @@ func (h *Handle) AddRoutes(name string, prefixes []netip.Prefix, table uint32) (
 		}
 		route := newRoute(index, p, table)
 		if err := h.nl.RouteAdd(route); err != nil {
-			return nil, errors.Join(h.refusedRoute(name, index, p, table, err), added.Undo())
+			return nil, nil, errors.Join(h.refusedRoute(name, index, p, table, err), back.Undo())
 		}
-		added.Push(func() error {
+		back.Push(func() error {
 			if err := tolerateGone(h.nl.RouteDel(route)); err != nil {
 				return fmt.Errorf("remove route %s from %s: %w", p, name, err)
 			}
 			return nil
 		})
+		added, there[p] = append(added, p), true
 	}
-	return added.Undo, nil
+	return added, back.Undo, nil
 }
 
 // newRoute is what `ip route add PREFIX dev NAME table TABLE` asks for.

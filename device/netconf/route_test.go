@@ -11,6 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func (h host) mustRoutes(_ []netip.Prefix, u Undo, err error) Undo {
+	h.t.Helper()
+	return h.must(u, err)
+}
+
 func prefixes(texts ...string) (list []netip.Prefix) {
 	for _, t := range texts {
 		list = append(list, netip.MustParsePrefix(t))
@@ -28,7 +33,11 @@ func TestAPrefixThatTheInterfaceServesAlreadyGetsNoRoute(t *testing.T) {
 	inNamespace(t, func(h host) {
 		h.tunUp()
 		before := h.state()
-		u := h.must(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "10.7.0.64/26", "fd07::2/128"), 0))
+		added, u, err := h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "10.7.0.64/26", "fd07::2/128"), 0)
+		if err != nil || len(added) > 0 {
+			t.Errorf("added %v, error %v", added, err)
+			return
+		}
 		if after := h.state(); after != before {
 			t.Errorf("routes were added:\n%s\nbefore\n%s", after, before)
 		}
@@ -45,13 +54,13 @@ func TestInATableOfItsOwnEveryPrefixGetsARoute(t *testing.T) {
 	inNamespace(t, func(h host) {
 		h.tunUp()
 		before := h.state()
-		u := h.must(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"), 4711))
+		u := h.mustRoutes(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"), 4711))
 		for _, want := range []string{"10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"} {
 			if !strings.Contains(h.state(), "route "+want+" via link 2 table 4711") {
 				t.Errorf("no route %s in table 4711:\n%s", want, h.state())
 			}
 		}
-		h.must(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "::/0"), 4711)) // the same again is no error and not ours
+		h.mustRoutes(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "::/0"), 4711)) // the same again is no error and not ours
 		if err := u(); err != nil {
 			t.Error(err)
 		}
@@ -70,7 +79,7 @@ func TestARouteThroughAnotherInterfaceIsAConflictThatNamesBoth(t *testing.T) {
 			}
 			before := h.state()
 			// The conflict comes last (the shortest prefix), so the other routes are there by then.
-			_, err := h.AddRoutes("tun0", prefixes("10.8.0.0/28", "fd66::/65", p), 0)
+			_, _, err := h.AddRoutes("tun0", prefixes("10.8.0.0/28", "fd66::/65", p), 0)
 			if !errors.Is(err, unix.EEXIST) {
 				t.Errorf("error %v", err)
 				return
@@ -117,7 +126,7 @@ func TestTenThousandRoutesComeAndGo(t *testing.T) {
 		for i := range 10_000 {
 			many = append(many, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 32))
 		}
-		u := h.must(h.AddRoutes("tun0", many, 0))
+		u := h.mustRoutes(h.AddRoutes("tun0", many, 0))
 		found, err := h.routesOf(2, unix.RT_TABLE_MAIN)
 		if err != nil || len(found) < 10_000 {
 			t.Errorf("%d routes, %v", len(found), err)
