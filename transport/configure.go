@@ -1,0 +1,216 @@
+package transport
+
+import (
+	"time"
+
+	"stunnel/crypto"
+)
+
+// Configure applies c as documented there. What can fail, changing the port or
+// the mark of open sockets, comes first: then nothing else has changed. The
+// error wraps the system's (EADDRINUSE, EPERM).
+func (t *Tunnel) Configure(c Config) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err := t.configureSockets(c); err != nil {
+		return err
+	}
+	if c.PrivateKey != nil {
+		if err := t.setPrivateKey(*c.PrivateKey); err != nil {
+			return err
+		}
+	}
+	if c.ReplacePeers {
+		t.removePeers(func(*peer) bool { return true })
+	}
+	for i := range c.Peers {
+		t.configurePeer(&c.Peers[i])
+	}
+	t.allowedIPs.Publish()
+	return nil
+}
+
+func (t *Tunnel) configureSockets(c Config) error {
+	mark := t.mark
+	if c.FwMark != nil && *c.FwMark != t.mark {
+		for i, s := range t.binding.Load().sockets {
+			if err := s.SetMark(*c.FwMark); err != nil {
+				for _, s := range t.binding.Load().sockets[:i] {
+					s.SetMark(mark)
+				}
+				return err
+			}
+		}
+		t.mark = *c.FwMark
+	}
+	if c.ListenPort != nil {
+		if t.isUp() && (*c.ListenPort == 0 || *c.ListenPort != t.openPort()) {
+			if err := t.bind(*c.ListenPort); err != nil {
+				t.mark = mark
+				for _, s := range t.binding.Load().sockets {
+					s.SetMark(mark)
+				}
+				return err
+			}
+		}
+		t.port = *c.ListenPort
+	}
+	return nil
+}
+
+// openPort is the port in use, 0 while down.
+func (t *Tunnel) openPort() uint16 {
+	if s := t.binding.Load().sockets; s != nil {
+		return s[0].Port()
+	}
+	return 0
+}
+
+// setPrivateKey ends all sessions: they are of another identity.
+func (t *Tunnel) setPrivateKey(key crypto.PrivateKey) error {
+	if key.Equal(t.privateKey) {
+		return nil
+	}
+	var id *crypto.Identity
+	var local *localIdentity
+	if !key.IsZero() {
+		var err error
+		if id, err = crypto.NewIdentity(key); err != nil {
+			return err
+		}
+		local = &localIdentity{id, crypto.NewCookieChecker(id)}
+		t.removePeers(func(p *peer) bool { return p.publicKey == id.PublicKey() })
+	}
+	t.privateKey = key
+	t.local.Store(local)
+	for _, p := range t.peers.all() {
+		p.setIdentity(id)
+	}
+	return nil
+}
+
+func (t *Tunnel) identity() *crypto.Identity {
+	if local := t.local.Load(); local != nil {
+		return local.Identity
+	}
+	return nil
+}
+
+func (t *Tunnel) removePeers(gone func(*peer) bool) {
+	var removed []*peer
+	t.peers.remove(func(p *peer) bool {
+		if gone(p) {
+			removed = append(removed, p)
+			return true
+		}
+		return false
+	})
+	for _, p := range removed {
+		t.allowedIPs.RemoveAll(p)
+		p.stop(true)
+	}
+}
+
+func (t *Tunnel) configurePeer(c *PeerConfig) {
+	id := t.identity()
+	if id != nil && id.PublicKey() == c.PublicKey {
+		return
+	}
+	p := t.peers.lookup(c.PublicKey)
+	switch {
+	case c.Remove:
+		if p != nil {
+			t.removePeers(func(other *peer) bool { return other == p })
+		}
+		return
+	case p == nil && c.UpdateOnly:
+		return
+	case p == nil:
+		p = newPeer(t, c.PublicKey)
+		p.setIdentity(id)
+		t.peers.add(p)
+	}
+	if c.Name != nil {
+		name := *c.Name
+		p.name.Store(&name)
+	}
+	if c.PresharedKey != nil {
+		p.mu.Lock()
+		p.psk = *c.PresharedKey
+		p.mu.Unlock()
+	}
+	if c.Endpoint != nil {
+		p.setEndpoint(*c.Endpoint)
+	}
+	if c.ReplaceAllowedIPs {
+		t.allowedIPs.RemoveAll(p)
+	}
+	for _, change := range c.AllowedIPs {
+		if change.Remove {
+			t.allowedIPs.Remove(change.Prefix.Masked(), p)
+		} else {
+			t.allowedIPs.Insert(change.Prefix.Masked(), p)
+		}
+	}
+	if c.PersistentKeepalive != nil {
+		t.setKeepalive(p, *c.PersistentKeepalive)
+	}
+}
+
+// setKeepalive sends one at once when it is switched on.
+func (t *Tunnel) setKeepalive(p *peer, interval time.Duration) {
+	old := p.persistentKeepalive.Swap(int64(interval))
+	switch {
+	case interval == 0:
+		p.timers.persistent.stop()
+	case old == 0 && t.isUp():
+		p.sendKeepalive(t.now())
+		p.authenticatedTraversal(t.now())
+	}
+}
+
+// Status is the tunnel's state now.
+func (t *Tunnel) Status() Status {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := Status{
+		PrivateKey: t.privateKey,
+		ListenPort: t.port,
+		FwMark:     t.mark,
+		Up:         t.isUp(),
+		MTU:        int(t.mtu.Load()),
+		Drops:      t.drops.counts(),
+	}
+	if s.Up {
+		s.ListenPort = t.openPort()
+	}
+	if id := t.identity(); id != nil {
+		s.PublicKey = id.PublicKey()
+	}
+	for _, p := range t.peers.all() {
+		s.Peers = append(s.Peers, t.peerStatus(p))
+	}
+	return s
+}
+
+func (t *Tunnel) peerStatus(p *peer) PeerStatus {
+	s := PeerStatus{
+		PublicKey:           p.publicKey,
+		Endpoint:            p.endpoint(),
+		TxBytes:             p.txBytes.Load(),
+		RxBytes:             p.rxBytes.Load(),
+		PersistentKeepalive: time.Duration(p.persistentKeepalive.Load()),
+		AllowedIPs:          t.allowedIPs.Prefixes(p),
+		Drops:               p.drops.counts(),
+	}
+	if name := p.name.Load(); name != nil {
+		s.Name = *name
+	}
+	if at := p.lastHandshake.Load(); at != 0 {
+		s.LastHandshake = time.Unix(0, at)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.PresharedKey = p.psk
+	return s
+}

@@ -1,0 +1,37 @@
+// Package transport is the engine of a tunnel: WireGuard's protocol
+// (https://www.wireguard.com/papers/wireguard.pdf, sections 5 and 6) from
+// packets on one side to datagrams on the other. It has the peers, their
+// sessions and timers, the replay windows, the allowed IPs and the two hot
+// loops; package crypto has the bytes, the device and the sockets are given.
+//
+// Most readers need New and Tunnel.Run: make a Tunnel of a device's queues and
+// a way to open sockets, Configure it, SetUp it, Run it. Or they look for the
+// way of a packet: outbound.go and inbound.go.
+//
+// # Goroutines
+//
+// Tunnel.Run starts all of them and returns when they have ended: two per lane
+// (outbound reads the queue, inbound the socket; each takes a burst from the
+// first byte to the last, with no queue in between), a few handshake workers
+// (all public-key arithmetic), one timer loop. Peers have none.
+//
+// # Locks
+//
+// In the order in which they may be taken:
+//
+//	Tunnel.mu      the configuration; never on the hot path
+//	peer.mu        a peer's handshake state, changes to its session slots
+//	staging.mu     a peer's staged packets, also while they are sent
+//	leaves         registry.mu, indexTable.mu, schedule.mu, initiations.mu,
+//	               lane.writing, and what a Socket has
+//
+// None is held across the sealing or opening of a burst; staging's is while the
+// few packets that waited for a handshake leave. What the hot path reads is
+// atomic: the current session, the endpoint, a snapshot of the allowed IPs.
+//
+// # Whose keys
+//
+// A session's keys are wiped when the last goroutine that seals or opens with
+// them has let go of it (session.acquire). Every session has a counter that
+// only goes up; nothing is ever sealed twice under one value of it.
+package transport

@@ -1,0 +1,90 @@
+package transport
+
+import "sync/atomic"
+
+// dropReason says why a packet went no further. A drop is a counter, never an
+// error and never a log line: what the network sends must not fill a disk.
+type dropReason uint8
+
+const (
+	// from the network, before it is known whose it is
+	dropMalformed dropReason = iota
+	dropNoKey
+	dropBadMAC1
+	dropUnderLoad
+	dropRateLimited
+	dropQueueFull
+	dropUnknownPeer
+	dropUnknownIndex
+	// from the network, of a peer
+	dropBadHandshake
+	dropReplayedInitiation
+	dropInitiationFlood
+	dropBadCookie
+	dropExpiredSession
+	dropNotAuthentic
+	dropReplayed
+	dropBadPacket
+	dropBadSource
+	// from the local stack
+	dropNoPeer
+	dropNoEndpoint
+	dropStagingFull
+	dropNoHandshake
+	dropTooLarge
+	dropDown
+	dropSendFailed
+	// to the local stack
+	dropWriteFailed
+
+	dropReasons
+)
+
+var dropNames = [dropReasons]string{
+	dropMalformed:          "malformed",
+	dropNoKey:              "no_private_key",
+	dropBadMAC1:            "bad_mac1",
+	dropUnderLoad:          "under_load",
+	dropRateLimited:        "rate_limited",
+	dropQueueFull:          "handshake_queue_full",
+	dropUnknownPeer:        "unknown_peer",
+	dropUnknownIndex:       "unknown_index",
+	dropBadHandshake:       "bad_handshake",
+	dropReplayedInitiation: "replayed_initiation",
+	dropInitiationFlood:    "initiation_flood",
+	dropBadCookie:          "bad_cookie",
+	dropExpiredSession:     "expired_session",
+	dropNotAuthentic:       "not_authentic",
+	dropReplayed:           "replayed",
+	dropBadPacket:          "bad_packet",
+	dropBadSource:          "bad_source",
+	dropNoPeer:             "no_peer",
+	dropNoEndpoint:         "no_endpoint",
+	dropStagingFull:        "staging_full",
+	dropNoHandshake:        "no_handshake",
+	dropTooLarge:           "too_large",
+	dropDown:               "interface_down",
+	dropSendFailed:         "send_failed",
+	dropWriteFailed:        "write_failed",
+}
+
+func (r dropReason) String() string { return dropNames[r] }
+
+// drops counts packets by reason; safe for concurrent use.
+type drops [dropReasons]atomic.Uint64
+
+func (d *drops) add(r dropReason, n int) { d[r].Add(uint64(n)) }
+
+// counts returns the reasons that happened, nil when none did.
+func (d *drops) counts() map[string]uint64 {
+	var m map[string]uint64
+	for r := range d {
+		if n := d[r].Load(); n != 0 {
+			if m == nil {
+				m = make(map[string]uint64)
+			}
+			m[dropReason(r).String()] = n
+		}
+	}
+	return m
+}

@@ -1,0 +1,45 @@
+package transport
+
+import "encoding/binary"
+
+// What is read of an inner packet: version, length, addresses (RFC 791, 8200).
+// Nothing here trusts a length before it is compared with what is there.
+
+// destination finds the peer that owns the destination address of the packet
+// that begins with b; nil: nobody does, or it is no IP packet.
+func (r *routes[V]) destination(b []byte) (owner V, ok bool) {
+	switch {
+	case len(b) >= ipv4HeaderSize && b[0]>>4 == 4:
+		return r.Lookup4((*[4]byte)(b[16:20]))
+	case len(b) >= ipv6HeaderSize && b[0]>>4 == 6:
+		return r.Lookup6((*[16]byte)(b[24:40]))
+	}
+	return owner, false
+}
+
+// source finds the peer that owns the source address of packet, whose header
+// trim has found complete.
+func (r *routes[V]) source(packet []byte) (V, bool) {
+	if packet[0]>>4 == 4 {
+		return r.Lookup4((*[4]byte)(packet[12:16]))
+	}
+	return r.Lookup6((*[16]byte)(packet[8:24]))
+}
+
+// trim cuts the padding off a plaintext by the inner packet's own length. It
+// returns nil for what is no IP packet or says to be longer than it is.
+func trim(plaintext []byte) []byte {
+	var length, header int
+	switch {
+	case len(plaintext) >= ipv4HeaderSize && plaintext[0]>>4 == 4:
+		length, header = int(binary.BigEndian.Uint16(plaintext[2:])), ipv4HeaderSize
+	case len(plaintext) >= ipv6HeaderSize && plaintext[0]>>4 == 6:
+		length, header = int(binary.BigEndian.Uint16(plaintext[4:]))+ipv6HeaderSize, ipv6HeaderSize
+	default:
+		return nil
+	}
+	if length < header || length > len(plaintext) {
+		return nil
+	}
+	return plaintext[:length]
+}

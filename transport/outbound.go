@@ -1,0 +1,75 @@
+package transport
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Refusals (ICMP unreachable) per tunnel: a burst, then one per interval.
+const (
+	refusalBurst    = 50
+	refusalInterval = 10 * time.Millisecond
+)
+
+// The way of a packet out, one goroutine per lane:
+//
+//  1. The queue gives what the local stack has sent: a burst.
+//  2. Each run of packets with the same destination peer is taken together.
+//  3. Under the peer's session, if there is one (send.go): counters for the
+//     whole run, padding, sealing straight into trains, one send per train.
+//  4. Without one the run is copied and staged, and a handshake asked for.
+//  5. What belongs to no peer is answered with an ICMP unreachable.
+
+// runOutbound ends with the queue's error: closed, or the device is gone.
+func (l *lane) runOutbound() error {
+	for {
+		first, rest, err := l.queue.Read()
+		if err != nil {
+			return err
+		}
+		l.outbound(first, rest, l.tunnel.now())
+	}
+}
+
+// outbound sends one burst: packet i is first[i] followed by rest[i].
+func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
+	t := l.tunnel
+	routes := t.allowedIPs.Snapshot()
+	sock := l.socket()
+	for start := 0; start < len(first); {
+		p, _ := routes.destination(first[start])
+		end := start + 1
+		for end < len(first) {
+			if next, _ := routes.destination(first[end]); next != p {
+				break
+			}
+			end++
+		}
+		switch {
+		case sock == nil:
+			t.drops.add(dropDown, end-start)
+		case p == nil:
+			t.drops.add(dropNoPeer, end-start)
+			l.refuse(first[start:end], rest[start:end], now)
+		case p.path.Load() == nil:
+			p.drops.add(dropNoEndpoint, end-start)
+			l.refuse(first[start:end], rest[start:end], now)
+		default:
+			p.sendOrStage(l.sealer, sock, first[start:end], rest[start:end], now)
+		}
+		start = end
+	}
+}
+
+// refuse tells the senders of packets that can go nowhere, within a rate.
+func (l *lane) refuse(first, rest [][]byte, now time.Duration) {
+	for i := range first {
+		if !l.tunnel.refusals.Allow(now) {
+			return
+		}
+		packet := append(append([]byte(nil), first[i]...), rest[i]...)
+		if answer := unreachable(nil, packet, netip.Addr{}, netip.Addr{}); answer != nil {
+			l.deliver([][]byte{answer})
+		}
+	}
+}

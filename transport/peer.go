@@ -1,0 +1,173 @@
+package transport
+
+import (
+	"log/slog"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/transport/socket"
+)
+
+// peer is the other end of a tunnel: its key, where it is, its sessions. A
+// peer owns no goroutine; lanes, handshake workers and the timer loop call it.
+type peer struct {
+	tunnel    *Tunnel
+	publicKey crypto.PublicKey
+
+	path                atomic.Pointer[socket.Path] // nil: no endpoint known
+	persistentKeepalive atomic.Int64                // interval, ns; 0: off
+	name                atomic.Pointer[string]
+	lastHandshake       atomic.Int64 // Unix ns; 0: never
+	txBytes, rxBytes    atomic.Uint64
+	drops               drops
+	timers              timers
+	staging             staging
+	sessions            sessions
+
+	wantsInitiation atomic.Bool  // is in tunnel.initiations
+	lastSent        atomic.Int64 // when a handshake message was last sent
+
+	mu           sync.Mutex // guards what follows, and writes to sessions
+	removed      bool
+	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
+	jar          *crypto.CookieJar
+	psk          crypto.PresharedKey
+	pending      *crypto.Initiator // our handshake that waits for its response
+	serial       uint64            // of the newest session
+	mover        uint64            // serial of the session under which the endpoint last moved
+	lastStamp    crypto.TAI64N     // the newest we sent
+	newestStamp  crypto.TAI64N     // the newest we accepted
+	lastAccepted time.Duration     // when that was
+	introduced   bool              // the log has told of a handshake with it
+}
+
+func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
+	p := &peer{tunnel: t, publicKey: key}
+	p.timers.place = -1
+	p.timers.check.Store(int64(never))
+	p.lastSent.Store(int64(-never))
+	p.lastAccepted = -never
+	return p
+}
+
+// LogValue names the peer as people know it.
+func (p *peer) LogValue() slog.Value {
+	if name := p.name.Load(); name != nil && *name != "" {
+		return slog.StringValue(*name)
+	}
+	return slog.StringValue(p.publicKey.String())
+}
+
+// setIdentity is called when the local key is set, changed or removed (nil).
+func (p *peer) setIdentity(id *crypto.Identity) {
+	var remote *crypto.Remote
+	var jar *crypto.CookieJar
+	if id != nil {
+		var err error
+		if remote, err = crypto.NewRemote(id, p.publicKey); err != nil {
+			p.tunnel.log.Warn("no handshake is possible with this peer", "peer", p, "error", err)
+		} else {
+			jar = crypto.NewCookieJar(remote)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.remote, p.jar = remote, jar
+	p.forget()
+}
+
+// forget drops sessions and pending handshake. mu is held.
+func (p *peer) forget() {
+	p.dropPending()
+	p.sessions.clear(p.dropSession)
+}
+
+func (p *peer) dropPending() {
+	if p.pending != nil {
+		p.tunnel.indices.remove(p.pending.LocalIndex())
+		p.pending = nil
+	}
+}
+
+// dropSession takes a session that has just left its slot, if there was one,
+// out of the index table and lets its keys go.
+func (p *peer) dropSession(s *session) {
+	if s != nil {
+		p.tunnel.indices.remove(s.LocalIndex())
+		s.retire()
+	}
+}
+
+func (p *peer) zeroKeys() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.forget()
+}
+
+// stop is for a tunnel that goes down, and for a peer that is removed.
+func (p *peer) stop(removed bool) {
+	p.mu.Lock()
+	p.removed = p.removed || removed
+	p.forget()
+	p.lastSent.Store(int64(-never))
+	p.mu.Unlock()
+	p.stopTimers()
+	p.staging.clear()
+	p.tunnel.schedule.remove(p)
+}
+
+// usable returns the current session if it may be sent under.
+func (p *peer) usable(now time.Duration) *session {
+	s := p.sessions.current.Load()
+	if s == nil || s.expired(now) || s.Sent() >= crypto.RejectAfterMessages {
+		return nil
+	}
+	return s
+}
+
+// setPath moves the peer's endpoint to where an authenticated message came
+// from. It allocates only when that is new.
+func (p *peer) setPath(to socket.Path) {
+	if old := p.path.Load(); old == nil || *old != to {
+		p.path.Store(&to)
+	}
+}
+
+// move does so for a transport message that was the newest of its session s.
+// A session older than the one that last moved the endpoint may not: else a
+// packet that was delayed on the old path moves it back.
+func (p *peer) move(s *session, to socket.Path) {
+	if old := p.path.Load(); old != nil && *old == to {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.serial >= p.mover {
+		p.mover = s.serial
+		p.setPath(to)
+	}
+}
+
+// endpoint is where packets go now; the zero AddrPort: not known.
+func (p *peer) endpoint() netip.AddrPort {
+	if path := p.path.Load(); path != nil {
+		return path.Remote
+	}
+	return netip.AddrPort{}
+}
+
+// setEndpoint is the configuration's word; the source address is the kernel's.
+func (p *peer) setEndpoint(remote netip.AddrPort) {
+	p.setPath(socket.Path{Remote: remote})
+}
+
+// clearLocal forgets the sticky source address: it may be what does not work.
+func (p *peer) clearLocal() {
+	old := p.path.Load()
+	if old != nil && (old.Local.IsValid() || old.Interface != 0) {
+		p.path.CompareAndSwap(old, &socket.Path{Remote: old.Remote})
+	}
+}

@@ -1,0 +1,226 @@
+package transport
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/transport/socket"
+)
+
+// Bounds of what is sealed in one go: the arena of a sealer, and a train that
+// one send takes (UDP_SEGMENT's limits; 65,507 is the largest UDP payload).
+const (
+	sealerSize     = 128 << 10
+	sealerPackets  = 256
+	maxTrainLength = 64
+	maxTrainBytes  = 65507
+
+	maxPacket = maxTrainBytes - crypto.TransportOverhead
+)
+
+// sealer turns packets into trains on the wire. It owns the memory for that;
+// one goroutine uses it at a time.
+type sealer struct {
+	plain []crypto.Plaintext
+	out   []byte
+}
+
+func newSealer() *sealer {
+	return &sealer{make([]crypto.Plaintext, 0, sealerPackets), make([]byte, 0, sealerSize)}
+}
+
+// sealers are for what is sent beside the lanes: staged packets, keepalives.
+var sealers = sync.Pool{New: func() any { return newSealer() }}
+
+// send seals packets, each first[i] followed by rest[i], under s and sends
+// them by sock. s is usable and acquired. It returns how many packets were
+// taken: all, but for the end of the session's counters.
+func (l *sealer) send(s *session, sock Socket, first, rest [][]byte, now time.Duration) int {
+	taken := 0
+	for taken < len(first) {
+		n := l.seal(s, first[taken:], rest[taken:])
+		if n == 0 {
+			break
+		}
+		taken += n
+		l.transmit(s.peer, sock)
+	}
+	if taken > 0 {
+		s.peer.sent(s, first[:taken], now)
+	}
+	return taken
+}
+
+// seal fills out with messages of as many packets as it has room for, and
+// returns their number; packets too large for any datagram are counted and
+// passed over with them.
+func (l *sealer) seal(s *session, first, rest [][]byte) int {
+	p, mtu := s.peer, int(s.peer.tunnel.mtu.Load())
+	l.plain, l.out = l.plain[:0], l.out[:0]
+	taken, room := 0, cap(l.out)
+	for taken < len(first) && len(l.plain) < cap(l.plain) {
+		length := len(first[taken]) + len(rest[taken])
+		if length > maxPacket {
+			p.drops.add(dropTooLarge, 1)
+			taken++
+			continue
+		}
+		pad := padding(length, mtu)
+		if room -= length + pad + crypto.TransportOverhead; room < 0 {
+			break
+		}
+		l.plain = append(l.plain, crypto.Plaintext{First: first[taken], Rest: rest[taken], Pad: pad})
+		taken++
+	}
+	if len(l.plain) == 0 {
+		return taken
+	}
+	counter, ok := s.Reserve(len(l.plain))
+	if !ok {
+		return 0
+	}
+	l.out = s.Seal(l.out, counter, l.plain)
+	return taken
+}
+
+// padding is the number of zero bytes that fill a packet of length bytes up to
+// a multiple of 16 (of what is beyond the MTU, where it is larger). A packet
+// whose multiple is beyond the MTU gets none at all: the route it came by may
+// be narrower than the device, which we cannot see (the kernel, which can, pads
+// such a packet up to that route's MTU).
+func padding(length, mtu int) int {
+	if mtu > 0 && length > mtu {
+		length %= mtu
+	}
+	pad := -length & 15
+	if mtu > 0 && length+pad > mtu {
+		return 0
+	}
+	return pad
+}
+
+// transmit cuts out into trains, runs of equal messages of which the last may
+// be shorter, and sends each.
+func (l *sealer) transmit(p *peer, sock Socket) {
+	path := p.path.Load()
+	if path == nil {
+		p.drops.add(dropNoEndpoint, len(l.plain))
+		return
+	}
+	for i, rest := 0, l.out; i < len(l.plain); {
+		size := messageSize(&l.plain[i])
+		bytes := size
+		for i++; i < len(l.plain); i++ {
+			next := messageSize(&l.plain[i])
+			if next > size || bytes+next > maxTrainBytes || bytes >= maxTrainLength*size {
+				break
+			}
+			if bytes += next; next < size {
+				i++
+				break
+			}
+		}
+		p.transmit(sock, rest[:bytes], size, path)
+		rest = rest[bytes:]
+	}
+}
+
+func messageSize(p *crypto.Plaintext) int {
+	return len(p.First) + len(p.Rest) + p.Pad + crypto.TransportOverhead
+}
+
+// sent is what follows for timers and keys when packets of which first are the
+// beginnings, empty ones of keepalives, have been sent under s.
+func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
+	p.authenticatedSent(now)
+	for i := range first {
+		if len(first[i]) > 0 {
+			p.dataSent(now)
+			break
+		}
+	}
+	stale := s.Sent() > crypto.RekeyAfterMessages || s.Initiator() && now-s.created >= RekeyAfterTime
+	if stale && now >= p.nextInitiation() {
+		p.requestHandshake()
+	}
+}
+
+// sendOrStage sends a run of one peer's packets by a lane, or stages them and
+// asks for a handshake.
+func (p *peer) sendOrStage(l *sealer, sock Socket, first, rest [][]byte, now time.Duration) {
+	if p.staging.n.Load() == 0 {
+		if s := p.usable(now); s != nil && s.acquire() {
+			n := l.send(s, sock, first, rest, now)
+			s.release()
+			first, rest = first[n:], rest[n:]
+		}
+	}
+	if len(first) > 0 {
+		p.drops.add(dropStagingFull, p.staging.add(first, rest))
+		p.sendStaged(now)
+	}
+}
+
+// sendStaged sends what is staged if there is a session for it, and else asks
+// for one.
+func (p *peer) sendStaged(now time.Duration) {
+	p.staging.take(func(packets [][]byte) bool {
+		return p.sendNow(packets, now)
+	})
+}
+
+// sendKeepalive sends what is staged, or else an empty message.
+func (p *peer) sendKeepalive(now time.Duration) {
+	if p.staging.n.Load() > 0 {
+		p.sendStaged(now)
+		return
+	}
+	p.sendNow([][]byte{nil}, now)
+}
+
+// sendNow sends packets beside the lanes; false: there is no session, and a
+// handshake has been asked for.
+func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
+	s := p.usable(now)
+	if s == nil || !s.acquire() {
+		p.requestHandshake()
+		return false
+	}
+	defer s.release()
+	l := sealers.Get().(*sealer)
+	defer sealers.Put(l)
+	n := l.send(s, p.tunnel.controlSocket(), packets, make([][]byte, len(packets)), now)
+	p.drops.add(dropExpiredSession, len(packets)-n)
+	return true
+}
+
+// sendSealed sends one train that is ready for the wire by the first lane's
+// socket.
+func (p *peer) sendSealed(train []byte, size int) {
+	path := p.path.Load()
+	if path == nil {
+		return
+	}
+	p.transmit(p.tunnel.controlSocket(), train, size, path)
+}
+
+// transmit sends a train and counts it. size is the length of its messages but
+// the last, which may be shorter.
+func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path) {
+	if sock == nil {
+		p.drops.add(dropDown, (len(train)+size-1)/size)
+		return
+	}
+	err := sock.Send(train, size, *path)
+	if errors.Is(err, socket.ErrLocalGone) {
+		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
+		err = nil
+	}
+	if err != nil {
+		p.drops.add(dropSendFailed, (len(train)+size-1)/size)
+		return
+	}
+	p.txBytes.Add(uint64(len(train)))
+}

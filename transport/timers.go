@@ -1,0 +1,286 @@
+package transport
+
+import (
+	"container/heap"
+	"context"
+	"math"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The constants of whitepaper §6.1, in the kernel's and wireguard-go's readings.
+const (
+	RekeyAfterTime   = 120 * time.Second
+	RejectAfterTime  = 180 * time.Second
+	RekeyTimeout     = 5 * time.Second
+	KeepaliveTimeout = 10 * time.Second
+
+	rekeyJitter       = 334 * time.Millisecond // exclusive
+	rekeyAttemptTime  = 90 * time.Second
+	maxRetries        = int32(rekeyAttemptTime/RekeyTimeout) + 1 // so 20 attempts with the first
+	zeroKeysAfter     = 3 * RejectAfterTime
+	initiationSpacing = 20 * time.Millisecond // of one peer's that are listened to
+
+	// An initiator that receives only rekeys while one more handshake attempt
+	// fits before its peer must stop sending.
+	rekeyOnReceiveAfter = RejectAfterTime - KeepaliveTimeout - RekeyTimeout
+)
+
+// never is a moment that does not come.
+const never = time.Duration(math.MaxInt64)
+
+// timer is a moment on the Tunnel's clock, or idle (zero). The hot path sets
+// and clears it without a lock; the timer loop finds what is due.
+type timer struct{ due atomic.Int64 }
+
+func (t *timer) idle() bool { return t.due.Load() == 0 }
+
+// stop makes the timer idle. The load first keeps the cache line shared on the
+// hot path, where most timers are idle already.
+func (t *timer) stop() {
+	if t.due.Load() != 0 {
+		t.due.Store(0)
+	}
+}
+
+// fired takes the timer's moment if it has come: one caller sees true.
+func (t *timer) fired(now time.Duration) bool {
+	due := t.due.Load()
+	return due != 0 && due <= int64(now) && t.due.CompareAndSwap(due, 0)
+}
+
+// timers are a peer's five (PROTOCOL §3.7) and what they remember.
+type timers struct {
+	retransmit   timer // our initiation was not answered
+	newHandshake timer // our data was not answered
+	keepalive    timer // their data was not answered: passive keepalive
+	persistent   timer
+	zeroKeys     timer
+
+	anotherKeepalive atomic.Bool  // more data came while keepalive was running
+	rekeyedOnReceive atomic.Bool  // at most one such rekey per session
+	attempts         atomic.Int32 // of the handshake now going on, beyond the first
+
+	check atomic.Int64 // when the loop will next look at this peer; never: not at all
+	place int          // in schedule.peers; guarded by schedule.mu; -1: not in it
+}
+
+func (p *peer) arm(t *timer, due time.Duration) {
+	t.due.Store(int64(due))
+	if int64(due) < p.timers.check.Load() {
+		p.tunnel.schedule.add(p, due)
+	}
+}
+
+// armIfIdle arms t unless it is running, and tells which.
+func (p *peer) armIfIdle(t *timer, due time.Duration) bool {
+	if !t.due.CompareAndSwap(0, int64(due)) {
+		return false
+	}
+	if int64(due) < p.timers.check.Load() {
+		p.tunnel.schedule.add(p, due)
+	}
+	return true
+}
+
+func jitter() time.Duration { return rand.N(rekeyJitter) }
+
+// What follows is PROTOCOL §3.7 line by line: what each event starts and stops.
+
+func (p *peer) dataSent(now time.Duration) {
+	if p.timers.newHandshake.idle() {
+		p.armIfIdle(&p.timers.newHandshake, now+KeepaliveTimeout+RekeyTimeout+jitter())
+	}
+}
+
+func (p *peer) dataReceived(now time.Duration) {
+	if !p.timers.keepalive.idle() || !p.armIfIdle(&p.timers.keepalive, now+KeepaliveTimeout) {
+		p.timers.anotherKeepalive.Store(true)
+	}
+}
+
+// authenticatedSent is of any sent message that the other end can authenticate.
+func (p *peer) authenticatedSent(now time.Duration) {
+	p.timers.keepalive.stop()
+	p.authenticatedTraversal(now)
+}
+
+func (p *peer) authenticatedReceived(now time.Duration) {
+	p.timers.newHandshake.stop()
+	p.authenticatedTraversal(now)
+}
+
+func (p *peer) authenticatedTraversal(now time.Duration) {
+	if interval := p.persistentKeepalive.Load(); interval > 0 {
+		p.arm(&p.timers.persistent, now+time.Duration(interval))
+	}
+}
+
+func (p *peer) initiationSent(now time.Duration) {
+	p.authenticatedSent(now)
+	p.arm(&p.timers.retransmit, now+RekeyTimeout+jitter())
+}
+
+func (p *peer) sessionDerived(now time.Duration) {
+	p.arm(&p.timers.zeroKeys, now+zeroKeysAfter)
+}
+
+func (p *peer) handshakeComplete() {
+	p.timers.retransmit.stop()
+	p.timers.attempts.Store(0)
+	p.timers.rekeyedOnReceive.Store(false)
+	p.lastHandshake.Store(p.tunnel.wall().UnixNano())
+}
+
+func (p *peer) stopTimers() {
+	t := &p.timers
+	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.zeroKeys} {
+		t.stop()
+	}
+	t.anotherKeepalive.Store(false)
+	t.rekeyedOnReceive.Store(false)
+	t.attempts.Store(0)
+}
+
+// expire does what is due at now. Only the timer loop calls it.
+func (p *peer) expire(now time.Duration) {
+	t := &p.timers
+	if t.retransmit.fired(now) {
+		p.retry(now)
+	}
+	if t.newHandshake.fired(now) {
+		p.clearLocal()
+		p.requestHandshake()
+	}
+	if t.keepalive.fired(now) {
+		p.sendKeepalive(now)
+		if t.anotherKeepalive.Swap(false) {
+			p.armIfIdle(&t.keepalive, now+KeepaliveTimeout)
+		}
+	}
+	if t.persistent.fired(now) {
+		// armed again first: also a peer whose endpoint is not known yet
+		// must go on trying
+		p.authenticatedTraversal(now)
+		p.sendKeepalive(now)
+	}
+	if t.zeroKeys.fired(now) {
+		p.zeroKeys()
+	}
+}
+
+// next is the earliest moment at which expire has something to do.
+func (t *timers) next() time.Duration {
+	first := int64(never)
+	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.zeroKeys} {
+		if due := t.due.Load(); due != 0 && due < first {
+			first = due
+		}
+	}
+	return time.Duration(first)
+}
+
+// schedule is the timer loop's order of peers by check time. A busy peer arms
+// and stops its timers thousands of times a second, but the loop looks at it
+// only when the earliest moment it has heard of comes, and asks then what is
+// next: about one heap operation per peer and ten seconds. Its lock is a leaf.
+type schedule struct {
+	mu    sync.Mutex
+	peers []*peer
+	wake  chan struct{} // capacity 1: the first of peers has changed
+}
+
+// add makes the loop look at p at due, or earlier if it would anyway.
+func (s *schedule) add(p *peer, due time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if int64(due) >= p.timers.check.Load() {
+		return
+	}
+	p.timers.check.Store(int64(due))
+	if p.timers.place < 0 {
+		heap.Push(s, p)
+	} else {
+		heap.Fix(s, p.timers.place)
+	}
+	if p.timers.place == 0 {
+		select {
+		case s.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// pop takes the first peer if its moment has come; else it returns how long
+// that is away.
+func (s *schedule) pop(now time.Duration) (*peer, time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.peers) == 0 {
+		return nil, never
+	}
+	p := s.peers[0]
+	if check := time.Duration(p.timers.check.Load()); check > now {
+		return nil, check - now
+	}
+	heap.Pop(s)
+	p.timers.check.Store(int64(never))
+	return p, 0
+}
+
+// remove forgets a peer that is no more.
+func (s *schedule) remove(p *peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if p.timers.place >= 0 {
+		heap.Remove(s, p.timers.place)
+		p.timers.check.Store(int64(never))
+	}
+}
+
+func (s *schedule) Len() int { return len(s.peers) }
+func (s *schedule) Less(i, j int) bool {
+	return s.peers[i].timers.check.Load() < s.peers[j].timers.check.Load()
+}
+func (s *schedule) Swap(i, j int) {
+	s.peers[i], s.peers[j] = s.peers[j], s.peers[i]
+	s.peers[i].timers.place, s.peers[j].timers.place = i, j
+}
+func (s *schedule) Push(x any) {
+	p := x.(*peer)
+	p.timers.place = len(s.peers)
+	s.peers = append(s.peers, p)
+}
+func (s *schedule) Pop() any {
+	p := s.peers[len(s.peers)-1]
+	s.peers[len(s.peers)-1] = nil
+	s.peers = s.peers[:len(s.peers)-1]
+	p.timers.place = -1
+	return p
+}
+
+// runTimers sleeps until a timer of some peer is due; an idle tunnel sleeps.
+func (t *Tunnel) runTimers(ctx context.Context) {
+	sleep := time.NewTimer(0)
+	defer sleep.Stop()
+	for {
+		now := t.now()
+		p, wait := t.schedule.pop(now)
+		if p != nil {
+			p.expire(now)
+			if next := p.timers.next(); next != never {
+				t.schedule.add(p, next)
+			}
+			continue
+		}
+		sleep.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.schedule.wake:
+		case <-sleep.C:
+		}
+	}
+}

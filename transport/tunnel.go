@@ -1,0 +1,217 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/transport/socket"
+)
+
+// Queue is one packet queue of a network device; device.Queue is one.
+type Queue interface {
+	// Read blocks until there is a packet and returns all that are there:
+	// packet i is first[i] followed by rest[i], where first[i] is its first 64
+	// bytes, 128 where the headers are longer, or all of it. They are valid
+	// until the next Read. One caller at a time.
+	Read() (first, rest [][]byte, err error)
+	// Write hands whole packets to the local stack, in order; it may change
+	// their bytes. One caller at a time.
+	Write(packets [][]byte) error
+	// Close makes Read return an error. Any caller, also more than once.
+	Close() error
+}
+
+// Socket sends and receives datagrams; *socket.UDP is one.
+type Socket interface {
+	// Receive blocks until there is a datagram and returns all that are there,
+	// valid until the next Receive. One caller at a time. After Close the error
+	// is net.ErrClosed or os.ErrClosed.
+	Receive() ([]socket.Datagram, error)
+	// Send sends train as datagrams of size bytes, the last may be shorter. Many
+	// callers at a time. socket.ErrLocalGone: it was sent, but not from to.Local.
+	Send(train []byte, size int, to socket.Path) error
+	SetMark(mark uint32) error
+	Port() uint16
+	Close() error
+}
+
+// Options are what a Tunnel is made of and does not change.
+type Options struct {
+	// Queues of the device, one lane each. The Tunnel closes them.
+	Queues []Queue
+	// Listen opens n sockets on one UDP port, 0 for one that is free.
+	Listen func(port uint16, n int, mark uint32) ([]Socket, error)
+	// MTU of the device, in bytes; SetMTU follows it.
+	MTU int
+	// Now is a clock for ages and timers: monotonic, and going on while the
+	// machine is suspended (CLOCK_BOOTTIME). nil: Go's, which stands still then.
+	Now func() time.Duration
+	// Wall is the clock of handshake timestamps; nil: time.Now.
+	Wall func() time.Time
+	// Log gets what a person wants to read, never a line per packet, never a
+	// key but a peer's public one; nil: nothing.
+	Log *slog.Logger
+}
+
+// Tunnel is one end: a device, its peers, its sockets. See the package comment.
+type Tunnel struct {
+	// constant
+	now    func() time.Duration
+	wall   func() time.Time
+	log    *slog.Logger
+	listen func(port uint16, n int, mark uint32) ([]Socket, error)
+	lanes  []*lane
+
+	local       atomic.Pointer[localIdentity] // nil: no private key
+	mtu         atomic.Int64
+	binding     atomic.Pointer[binding]
+	peers       registry
+	indices     indexTable
+	schedule    schedule
+	handshakes  chan *queuedHandshake
+	initiations initiations
+	loadUntil   atomic.Int64
+	limiter     limiter
+	refusals    tokenBucket
+	drops       drops
+
+	mu         sync.Mutex // guards what follows, and all configuration
+	privateKey crypto.PrivateKey
+	port       uint16 // as asked for
+	mark       uint32
+	allowedIPs allowedIPs[*peer] // written under mu, read by snapshot
+	closed     bool
+}
+
+// localIdentity is what follows from the private key.
+type localIdentity struct {
+	*crypto.Identity
+	cookies *crypto.CookieChecker
+}
+
+// lane is one queue and one socket, and what their two goroutines own.
+type lane struct {
+	tunnel *Tunnel
+	number int
+	queue  Queue
+
+	sealer *sealer // outbound's
+
+	// inbound's: the messages of one run, where they came from, what they held;
+	// the packets of the whole burst that passed
+	msgs    [][]byte
+	from    []socket.Path
+	plain   [][]byte
+	packets [][]byte
+
+	writing sync.Mutex // around queue.Write: a leaf
+}
+
+// New makes a Tunnel that is down and has no key, no peers and no goroutine.
+func New(o Options) *Tunnel {
+	t := &Tunnel{
+		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
+		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
+		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
+	}
+	t.schedule.wake = make(chan struct{}, 1)
+	t.initiations.wake = make(chan struct{}, 1)
+	if t.now == nil {
+		start := time.Now()
+		t.now = func() time.Duration { return time.Since(start) }
+	}
+	if t.wall == nil {
+		t.wall = time.Now
+	}
+	if t.log == nil {
+		t.log = slog.New(slog.DiscardHandler)
+	}
+	t.mtu.Store(int64(o.MTU))
+	t.binding.Store(newBinding(nil))
+	for i, q := range o.Queues {
+		t.lanes = append(t.lanes, &lane{tunnel: t, number: i, queue: q, sealer: newSealer()})
+	}
+	return t
+}
+
+// Run moves packets until ctx ends (nil) or a queue fails, as when the device
+// was deleted from outside (that error). When it returns, all goroutines have
+// ended, sockets and queues are closed, keys are gone. A Tunnel runs once.
+func (t *Tunnel) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	for _, l := range t.lanes {
+		running.Go(func() { cancel(l.runOutbound()) })
+		running.Go(func() { cancel(l.runSockets(ctx)) })
+	}
+	for range min(runtime.GOMAXPROCS(0), maxWorkers) {
+		running.Go(func() { t.runHandshakes(ctx) })
+	}
+	running.Go(func() { t.runTimers(ctx) })
+
+	<-ctx.Done()
+	t.close()
+	running.Wait()
+	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
+}
+
+// close is Run's end.
+func (t *Tunnel) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	t.setDown()
+	for _, l := range t.lanes {
+		l.queue.Close()
+	}
+}
+
+// SetMTU follows the device's MTU, in bytes.
+func (t *Tunnel) SetMTU(mtu int) { t.mtu.Store(int64(mtu)) }
+
+// SetUp opens the sockets, or closes them and ends all sessions, as the kernel
+// does when the interface is set up or down. Setting what is so already is no
+// error. It may be called before Run.
+func (t *Tunnel) SetUp(up bool) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.closed && up:
+		return errors.New("tunnel has ended")
+	case up == t.isUp():
+		return nil
+	case !up:
+		t.setDown()
+		return nil
+	}
+	if err := t.bind(t.port); err != nil {
+		return err
+	}
+	now := t.now()
+	for _, p := range t.peers.all() {
+		if p.persistentKeepalive.Load() > 0 {
+			p.sendKeepalive(now)
+		}
+	}
+	return nil
+}
+
+// setDown closes the sockets and forgets every session. mu is held.
+func (t *Tunnel) setDown() {
+	t.rebind(nil)
+	for _, p := range t.peers.all() {
+		p.stop(false)
+	}
+}
+
+func (t *Tunnel) isUp() bool { return t.binding.Load().sockets != nil }
