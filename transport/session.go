@@ -67,9 +67,9 @@ type sessions struct {
 	previous *session // guarded by peer.mu
 	next     *session // guarded by peer.mu
 
-	// When handshakes cross, both new keypairs are in use and the old one is
-	// what the peer sends under until it knows: kept for what is on its way,
-	// which the kernel drops. Guarded by peer.mu.
+	// When handshakes cross, both new keypairs are in use, and the peer sends
+	// under the old one until it knows. The kernel drops what is on its way
+	// then; here it is still opened. Guarded by peer.mu.
 	draining *session
 }
 
@@ -87,9 +87,8 @@ func (ss *sessions) addInitiated(s *session, drop func(*session)) {
 // addResponded puts the session that we answered for into next.
 func (ss *sessions) addResponded(s *session, drop func(*session)) {
 	drop(ss.draining)
-	drop(ss.previous)
 	drop(ss.next)
-	ss.draining, ss.previous, ss.next = nil, nil, s
+	ss.draining, ss.previous, ss.next = ss.previous, nil, s
 }
 
 // confirm moves next to current when s is next: a message has opened under it.
