@@ -59,36 +59,37 @@ func (s *session) wipe() {
 
 func (s *session) expired(now time.Duration) bool { return now-s.created >= RejectAfterTime }
 
-// sessions are a peer's three slots (whitepaper §6.3; PROTOCOL: a responder
-// must not send before a message has come under its new keypair, so that one
-// waits in next). They are changed under peer.mu; current is read without.
+// sessions are a peer's slots (whitepaper §6.3; PROTOCOL: a responder must not
+// send before a message has come under its new keypair, so that one waits in
+// next). They are changed under peer.mu; current is read without.
 type sessions struct {
 	current  atomic.Pointer[session]
 	previous *session // guarded by peer.mu
 	next     *session // guarded by peer.mu
 
 	// When handshakes cross, both new keypairs are in use, and the peer sends
-	// under the old one until it knows. The kernel drops what is on its way
-	// then; here it is still opened. Guarded by peer.mu.
-	draining *session
+	// under an old one until it knows. The kernel drops what is on its way
+	// then; here it is still opened. Newest first, guarded by peer.mu.
+	draining [2]*session
 }
 
 // addInitiated puts the session that our own handshake made into current.
 func (ss *sessions) addInitiated(s *session, drop func(*session)) {
-	drop(ss.draining)
-	drop(ss.previous)
-	ss.draining = nil
-	ss.previous = ss.current.Swap(s)
 	if ss.next != nil {
-		ss.draining, ss.previous, ss.next = ss.previous, ss.next, nil
+		ss.drain(ss.previous, drop)
+		ss.drain(ss.current.Swap(s), drop)
+		ss.previous, ss.next = ss.next, nil
+		return
 	}
+	drop(ss.previous)
+	ss.previous = ss.current.Swap(s)
 }
 
 // addResponded puts the session that we answered for into next.
 func (ss *sessions) addResponded(s *session, drop func(*session)) {
-	drop(ss.draining)
+	ss.drain(ss.previous, drop)
 	drop(ss.next)
-	ss.draining, ss.previous, ss.next = ss.previous, nil, s
+	ss.previous, ss.next = nil, s
 }
 
 // confirm moves next to current when s is next: a message has opened under it.
@@ -102,11 +103,17 @@ func (ss *sessions) confirm(s *session, drop func(*session)) bool {
 	return true
 }
 
+func (ss *sessions) drain(s *session, drop func(*session)) {
+	if s != nil {
+		drop(ss.draining[1])
+		ss.draining[0], ss.draining[1] = s, ss.draining[0]
+	}
+}
+
 // clear empties all slots.
 func (ss *sessions) clear(drop func(*session)) {
-	drop(ss.draining)
-	drop(ss.previous)
-	drop(ss.next)
-	drop(ss.current.Swap(nil))
-	ss.draining, ss.previous, ss.next = nil, nil, nil
+	for _, s := range []*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Swap(nil)} {
+		drop(s)
+	}
+	ss.draining, ss.previous, ss.next = [2]*session{}, nil, nil
 }
