@@ -77,7 +77,9 @@ func keyHint(text, command string) string {
 }
 
 func setPrivateKeyFile(p *parser, l line) {
-	p.file.Interface.PrivateKeyFile = l.value
+	if name, ok := p.keyFileName(l, "PrivateKey"); ok {
+		p.file.Interface.PrivateKeyFile = name
+	}
 }
 
 func setListenPort(p *parser, l line) {

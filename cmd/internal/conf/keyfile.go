@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"stunnel/crypto"
@@ -30,9 +31,9 @@ func (p *parser) readKeys(read keyReader) {
 			k, err := crypto.ParsePrivateKey(text)
 			switch {
 			case err != nil:
-				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: %v", quotePath(in.PrivateKeyFile), err)
+				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: %v", in.PrivateKeyFile, err)
 			case k.IsZero():
-				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: the key is all zeros, which means no key", quotePath(in.PrivateKeyFile))
+				p.fail(at, keyHint(text, "genkey"), "PrivateKeyFile %s: the key is all zeros, which means no key", in.PrivateKeyFile)
 			default:
 				in.PrivateKey = &k
 			}
@@ -47,7 +48,7 @@ func (p *parser) readKeys(read keyReader) {
 		if text, ok := p.keyText(read, at, "PresharedKeyFile", peer.PresharedKeyFile); ok {
 			k, err := crypto.ParsePresharedKey(text)
 			if err != nil {
-				p.fail(at, keyHint(text, "genpsk"), "PresharedKeyFile %s: %v", quotePath(peer.PresharedKeyFile), err)
+				p.fail(at, keyHint(text, "genpsk"), "PresharedKeyFile %s: %v", peer.PresharedKeyFile, err)
 				continue
 			}
 			peer.PresharedKey = &k
@@ -65,35 +66,38 @@ func (p *parser) beside(name string) string {
 
 func (p *parser) keyText(read keyReader, at int, key, path string) (text string, ok bool) {
 	text, others, err := read(path)
-	shown := quotePath(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		p.fail(at, "a relative name is taken from the directory of the configuration file", "%s %s does not exist", key, shown)
+		p.fail(at, "a relative name is taken from the directory of the configuration file", "%s %s does not exist", key, path)
 		return "", false
 	case err != nil:
-		p.fail(at, "", "%s %s cannot be read: %v", key, shown, reason(err))
+		p.fail(at, "", "%s %s cannot be read: %v", key, path, reason(err))
 		return "", false
 	}
 	if others.read != "" {
-		p.warn(at, "%s %s: %s; chmod 600 it", key, shown, others.read)
+		p.warn(at, "%s %s: %s; chmod 600 it", key, path, others.read)
 	}
 	switch {
 	case others.write != "":
-		p.fail(at, others.remedy, "%s %s: %s; it is not used", key, shown, others.write)
+		p.fail(at, others.remedy, "%s %s: %s; it is not used", key, path, others.write)
 		return "", false
 	case text == "":
-		p.fail(at, "", "%s %s is empty; it holds one key, 44 characters of base64", key, shown)
+		p.fail(at, "", "%s %s is empty; it holds one key, 44 characters of base64", key, path)
 		return "", false
 	}
 	return text, true
 }
 
-// quotePath shows the name of a key file, unless the key itself has been put in its place.
-func quotePath(path string) string {
-	if name := filepath.Base(path); strings.HasPrefix(quote(name), "(") || strings.HasSuffix(path, "=") {
-		return quote(name + strings.Repeat("=", secretRun))
+// keyInPlaceOfName matches a key, whole or without its last character. A file of such a name is reached by ./NAME.
+var keyInPlaceOfName = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=?$`)
+
+// keyFileName takes the name of a key file, but not a key in its place: names are shown in errors.
+func (p *parser) keyFileName(l line, inline string) (name string, ok bool) {
+	if keyInPlaceOfName.MatchString(squeeze(l.value)) {
+		p.fail(l.number, "", "%sFile has %d characters that look like the key itself; write %s = ... for it", inline, len(l.value), inline)
+		return "", false
 	}
-	return path
+	return l.value, true
 }
 
 // reason is err without the path, which its reader has said already.

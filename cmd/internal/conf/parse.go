@@ -24,6 +24,7 @@ type parser struct {
 	lines          map[string]int // of the keys of the present section that may stand there once
 	interfaceLines map[string]int // the same of [Interface], which may be taken up again
 	peers          []peerLines    // of file.Peers[i]
+	names          map[string]int // of the peers -> line
 	addressLines   []int          // of file.Interface.Address[i]
 
 	tables tableNames
@@ -31,8 +32,8 @@ type parser struct {
 
 // peerLines remembers where the parts of a peer stand, for errors that name two lines.
 type peerLines struct {
-	name, publicKey, psk, pskFile, endpoint int
-	prefixes                                []int // of AllowedIPs[i]
+	publicKey, psk, pskFile, endpoint int
+	prefixes                          []int // of AllowedIPs[i]
 }
 
 // source is where a text came from, as far as it matters.
@@ -42,7 +43,7 @@ type source struct {
 }
 
 func parse(path string, text []byte, from source) (*File, error) {
-	p := &parser{interfaceLines: make(map[string]int)}
+	p := &parser{interfaceLines: make(map[string]int), names: make(map[string]int)}
 	p.path = path
 	p.file.Path = path
 	p.file.Interface.Table = Table{Auto: true}

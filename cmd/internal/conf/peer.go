@@ -34,7 +34,7 @@ func (p *parser) peer() (*Peer, *peerLines) {
 }
 
 func setName(p *parser, l line) {
-	peer, lines := p.peer()
+	peer, _ := p.peer()
 	why := ""
 	for _, r := range l.value {
 		if r == '=' {
@@ -51,13 +51,13 @@ func setName(p *parser, l line) {
 		p.fail(l.number, "", "Name %s: %s", quote(l.value), why)
 		return
 	}
-	for i, other := range p.file.Peers {
-		if other.Name == l.value && p.peers[i].name != 0 && &p.file.Peers[i] != peer {
-			p.fail(l.number, "", "Name %s is that of the peer in line %d already", quote(l.value), p.peers[i].name)
-			return
-		}
+	if first, again := p.names[l.value]; again && p.names[peer.Name] != first {
+		p.fail(l.number, "", "Name %s is that of the peer in line %d already", quote(l.value), first)
+		return
 	}
-	peer.Name, lines.name = l.value, l.number
+	delete(p.names, peer.Name) // of a Name that this one replaces
+	p.names[l.value] = l.number
+	peer.Name = l.value
 }
 
 func setPublicKey(p *parser, l line) {
@@ -93,8 +93,10 @@ func setPresharedKey(p *parser, l line) {
 }
 
 func setPresharedKeyFile(p *parser, l line) {
-	peer, lines := p.peer()
-	peer.PresharedKeyFile, lines.pskFile = l.value, l.number
+	if name, ok := p.keyFileName(l, "PresharedKey"); ok {
+		peer, lines := p.peer()
+		peer.PresharedKeyFile, lines.pskFile = name, l.number
+	}
 }
 
 func setAllowedIPs(p *parser, l line) {

@@ -59,11 +59,15 @@ func parsePrefix(s string) (prefix netip.Prefix, why string) {
 func splitEndpoint(s string) (host string, port uint16, why string) {
 	const form = "it is host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820"
 	colon := strings.LastIndexByte(s, ':')
-	if addr, err := netip.ParseAddr(strings.Trim(s, "[]")); err == nil {
-		if addr.Is6() {
-			return "", 0, fmt.Sprintf("there is no port; write [%s]:51820 with the right one", addr)
-		}
-		return "", 0, fmt.Sprintf("there is no port; write %s:51820 with the right one", addr)
+	whole := s
+	if strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") {
+		whole = s[1 : len(s)-1]
+	}
+	if addr, err := netip.ParseAddr(whole); err == nil && zoneFault(addr) == "" {
+		return "", 0, fmt.Sprintf("there is no port; write %s with the right one", netip.AddrPortFrom(addr, 51820))
+	}
+	if strings.Contains(s, "://") {
+		return "", 0, "it is no URL; " + form
 	}
 	if colon < 0 {
 		return "", 0, "there is no port; " + form
@@ -90,9 +94,17 @@ func splitEndpoint(s string) (host string, port uint16, why string) {
 		if addr.IsUnspecified() || addr.IsMulticast() {
 			return "", 0, "no host can have this address"
 		}
-		return inner, port, ""
+		return inner, port, zoneFault(addr)
 	}
 	return inner, port, hostnameFault(inner)
+}
+
+// zoneFault: behind the % of an address stands the name or number of an interface.
+func zoneFault(a netip.Addr) string {
+	if zone := a.Zone(); zone != "" && (len(zone) > 15 || !nameForm.MatchString(zone)) {
+		return "behind the % stands the name of an interface, as in [fe80::1%eth0]:51820"
+	}
+	return ""
 }
 
 func hostnameFault(name string) string {

@@ -1,0 +1,164 @@
+package conf
+
+import (
+	"encoding/json"
+	"flag"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"stunnel/crypto"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func TestAFileWithAllKeysIsUnderstood(t *testing.T) {
+	text, err := os.ReadFile("testdata/full.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := Parse("testdata/full.conf", text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if k := file.Interface.PrivateKey; k == nil || k.Base64() != private {
+		t.Error("the private key is another")
+	}
+	if k := file.Peers[0].PresharedKey; k == nil || k.Base64() != psk {
+		t.Error("the preshared key is another")
+	}
+	got, err := json.MarshalIndent(file, "", "\t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got = append(got, '\n')
+	if *update {
+		if err := os.WriteFile("testdata/full.golden", got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile("testdata/full.golden")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+// mustParse parses a text that is valid.
+func mustParse(t *testing.T, text string) *File {
+	t.Helper()
+	file, err := Parse("peer.conf", []byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestValuesThatAreTaken(t *testing.T) {
+	mark := func(f *File) uint32 { return *f.Interface.FwMark }
+	tests := []struct {
+		text string
+		ok   func(*File) bool
+	}{
+		{inInterface("FwMark = off"), func(f *File) bool { return mark(f) == 0 }},
+		{inInterface("FwMark = 51820"), func(f *File) bool { return mark(f) == 51820 }},
+		{inInterface("FwMark = 0xffffffff"), func(f *File) bool { return mark(f) == 0xffffffff }},
+		{valid, func(f *File) bool { return f.Interface.FwMark == nil && f.Interface.ListenPort == nil }},
+		{inInterface("ListenPort = 0"), func(f *File) bool { return *f.Interface.ListenPort == 0 }},
+		{valid, func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
+		{inInterface("Table = Auto"), func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
+		{inInterface("Table = off"), func(f *File) bool { return f.Interface.Table == Table{Off: true} }},
+		{inInterface("Table = 0x10"), func(f *File) bool { return f.Interface.Table == Table{Number: 16} }},
+		{inInterface("Table = main"), func(f *File) bool { return f.Interface.Table == Table{Number: 254} }},
+		{inInterface("Table = off") + "AllowedIPs = 0.0.0.0/0, ::/0", func(f *File) bool { return len(f.Peers[0].AllowedIPs) == 3 }},
+		{inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0", func(f *File) bool { return len(f.Peers[0].AllowedIPs) == 2 }},
+		{inInterface("PrivateKeyFile = key")[:0] + "[Interface]\nPrivateKeyFile = key", func(f *File) bool { return f.Interface.PrivateKeyFile == "key" && f.Interface.PrivateKey == nil }},
+		{"[Interface]\nPostUp = wg set %i private-key /k", func(f *File) bool { return f.Interface.PostUp[0] == "wg set %i private-key /k" }},
+		{"[Interface]\nPreUp = true", func(f *File) bool { return f.Interface.PrivateKey == nil }},
+		{"[Interface]\nPreUp = echo 'a # b'  # c  ", func(f *File) bool { return f.Interface.PreUp[0] == "echo 'a # b'  # c" }},
+		{inPeer("# PostUp = x"), func(f *File) bool { return f.Interface.PostUp == nil }},
+		{inPeer("AllowedIPs = 10.1.2.3, fd00::1"), func(f *File) bool {
+			return slices.Equal(f.Peers[0].AllowedIPs[1:], []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::1/128")})
+		}},
+		{inPeer("PersistentKeepalive = off"), func(f *File) bool { return f.Peers[0].PersistentKeepalive == 0 }},
+		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return f.Peers[0].Endpoint == "host_1.example.net.:51820" }},
+		{strings.ReplaceAll(valid, " = ", "="), func(f *File) bool { return len(f.Peers) == 1 }},
+		{strings.ReplaceAll(valid, "\n", "\n\u00a0\t"), func(f *File) bool { return len(f.Peers) == 1 }},
+		{valid + "[Interface]\nMTU = 1300", func(f *File) bool { return f.Interface.MTU == 1300 && len(f.Warnings) == 2 }},
+		{"[Interface]\nPrivateKey = " + private, func(f *File) bool { return len(f.Peers) == 0 && f.Name == "peer" }},
+	}
+	for _, test := range tests {
+		if f := mustParse(t, test.text); !test.ok(f) {
+			t.Errorf("wrong: %+v\nof\n%s", f, test.text)
+		}
+	}
+}
+
+func TestOddThingsAreTakenWithAWarning(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{inPeer("AllowedIPs = 10.8.1.2/16"), "peer.conf:8: AllowedIPs 10.8.1.2/16 has bits set behind its mask; it is taken for 10.8.0.0/16"},
+		{inPeer("AllowedIPs = 10.9.0.2"), "peer.conf:8: AllowedIPs 10.9.0.2/32 is in line 7 already"},
+		{inInterface("MTU = 1400"), "peer.conf:5: MTU again: it replaces that of line 4"},
+		{inPeer("PresharedKey = " + strings.Repeat("A", 43) + "="), "peer.conf:8: PresharedKey is all zeros, which means none"},
+		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
+		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
+		{inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"), "peer.conf:9: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 8: packets of the tunnel would be routed into the tunnel"},
+		{inInterface("Address ="), "peer.conf:5: Address is empty"},
+	}
+	for _, test := range tests {
+		if f := mustParse(t, test.text); !slices.Equal(f.Warnings, []string{test.want}) {
+			t.Errorf("\n got %q\nwant %q", f.Warnings, test.want)
+		}
+	}
+	for _, quiet := range []string{valid, inInterface("Table = off") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"} {
+		if f := mustParse(t, quiet); f.Warnings != nil {
+			t.Errorf("warnings %q about\n%s", f.Warnings, quiet)
+		}
+	}
+}
+
+func TestTheInterfaceIsNamedAfterTheFile(t *testing.T) {
+	for path, want := range map[string]string{
+		"peer.conf":                 "peer",
+		"/etc/x/wg_0=+.-Z.conf":     "wg_0=+.-Z",
+		"fifteen-letters.conf":      "fifteen-letters",
+		"sixteen--letters.conf":     `sixteen--letters.conf: the interface is named after the file: "sixteen--letters" has 16 characters, and an interface can have 15`,
+		"peer.txt":                  "peer.txt: the name of a configuration file is that of the interface and .conf, as peer.conf",
+		".conf":                     ".conf: the interface is named after the file: the name is empty",
+		"a b.conf":                  `a b.conf: the interface is named after the file: "a b" has other characters than letters, digits and _=+.-`,
+		"a\n.conf":                  "a\n.conf: the interface is named after the file: \"a\\n\" has other characters than letters, digits and _=+.-",
+		"..conf":                    `..conf: the interface is named after the file: the kernel keeps "." for itself`,
+		"all.conf":                  `all.conf: the interface is named after the file: the kernel keeps "all" for itself`,
+		"/etc/wireguard/peer..conf": "peer.",
+	} {
+		f, err := Parse(path, []byte(valid))
+		got := ""
+		if err != nil {
+			got = err.Error()
+		} else {
+			got = f.Name
+		}
+		if got != want {
+			t.Errorf("%q: got %q, want %q", path, got, want)
+		}
+	}
+}
+
+func TestManyPeersAreReadInReasonableTime(t *testing.T) {
+	var b strings.Builder
+	b.WriteString("[Interface]\nPrivateKey = " + private + "\n")
+	for i := range 20000 {
+		k := [32]byte{byte(i), byte(i >> 8), 1}
+		b.WriteString("[Peer]\nPublicKey = " + base64of(k) + "\nName = p" + netip.AddrFrom4([4]byte{0, 0, byte(i >> 8), byte(i)}).String() +
+			"\nAllowedIPs = " + netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).String() + "\n")
+	}
+	if f := mustParse(t, b.String()); len(f.Peers) != 20000 {
+		t.Error(len(f.Peers))
+	}
+}
+
+func base64of(k [32]byte) string { return crypto.PublicKey(k).Base64() }
