@@ -242,3 +242,12 @@ func sameState(t *testing.T, h *lab.Host, before string) {
 		t.Errorf("%s: something was left behind\nbefore:\n%s\nafter:\n%s", h.Name, before, after)
 	}
 }
+
+// awaitGone is sameState for what ends a program without waiting for it.
+func awaitGone(t *testing.T, h *lab.Host, before string) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); state(h) != before && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	sameState(t, h, before)
+}

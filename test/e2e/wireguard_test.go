@@ -174,3 +174,27 @@ func TestInterfaceMovedToAnotherNamespaceWorksOn(t *testing.T) {
 	inside.Run("ip", "link", "set", "wg0", "up")
 	ping(t, inside, innerB, 3)
 }
+
+func TestWgQuickUsesTheDropIn(t *testing.T) {
+	lab.Need(t, "wg-quick")
+	if _, err := os.Stat("/sys/module/wireguard"); err == nil {
+		t.Skip("this kernel has WireGuard, so wg-quick does not look for a program")
+	}
+	h := newTwoHosts(t, outerA+":51820", outerB+":51820")
+	link := filepath.Join(h.Dir, "stunnel-wireguard-go")
+	if err := os.Symlink(binary, link); err != nil {
+		t.Fatal(err)
+	}
+	up(h.beta, h.conf)
+	text, err := os.ReadFile(h.alphaConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := state(h.alpha)
+	// Name is a key of ours; all else in the file is wg-quick's.
+	conf := h.File("quick/tun0.conf", strings.Replace(string(text), "Name = beta\n", "", 1))
+	h.alpha.Run("env", "WG_QUICK_USERSPACE_IMPLEMENTATION="+link, "wg-quick", "up", conf)
+	ping(t, h.alpha, innerB, 3)
+	h.alpha.Run("wg-quick", "down", conf)
+	awaitGone(t, h.alpha, before)
+}
