@@ -1,0 +1,18 @@
+module stunnel/test/interop
+
+go 1.26.8
+
+require (
+	golang.zx2c4.com/wireguard v0.0.0-20260522210424-ecfc5a8d5446
+	stunnel v0.0.0
+)
+
+require (
+	github.com/flynn/noise v1.1.0 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/net v0.62.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.zx2c4.com/wintun v0.0.0-20230126152724-0fa3db229ce2 // indirect
+)
+
+replace stunnel => ../..
