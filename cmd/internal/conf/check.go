@@ -70,7 +70,8 @@ func (p *parser) checkIdentities() {
 // checkRoutes looks for prefixes that belong to two peers, for the default route, and for loops.
 func (p *parser) checkRoutes() {
 	seen := make(map[netip.Prefix]int)
-	auto := p.file.Interface.Table.Auto
+	in := &p.file.Interface
+	auto := in.Table.Auto
 	for i, peer := range p.file.Peers {
 		for j, prefix := range peer.AllowedIPs {
 			at := p.peers[i].prefixes[j]
@@ -85,7 +86,8 @@ func (p *parser) checkRoutes() {
 			}
 		}
 	}
-	if in := &p.file.Interface; !auto || in.FwMark != nil && *in.FwMark != 0 {
+	const mainTable = 254
+	if own := in.Table.Number != 0 && in.Table.Number != mainTable; in.Table.Off || own || in.FwMark != nil && *in.FwMark != 0 {
 		return // whoever sets these has rules of his own
 	}
 	for i, peer := range p.file.Peers {
@@ -94,7 +96,7 @@ func (p *parser) checkRoutes() {
 			continue
 		}
 		addr := remote.Addr().Unmap().WithZone("")
-		for bits := addr.BitLen(); bits > 0; bits-- {
+		for bits := addr.BitLen(); bits >= 0; bits-- {
 			prefix, _ := addr.Prefix(bits) // bits are in range
 			if at, inside := seen[prefix]; inside {
 				p.warn(p.peers[i].endpoint, "Endpoint %s lies within AllowedIPs %s of line %d: packets of the tunnel would be routed into the tunnel",

@@ -75,6 +75,7 @@ func TestEveryFaultSaysWhereItIsWhatIsWrongAndWhatWouldBeRight(t *testing.T) {
 		{"an IPv4 address as IPv6", inInterface("Address = ::ffff:10.9.0.7"), `peer.conf:5: Address "::ffff:10.9.0.7": write IPv4 as IPv4, 10.9.0.7`, ""},
 		{"a multicast address", inInterface("Address = 224.0.0.1"), `peer.conf:5: Address "224.0.0.1": no host can have it`, ""},
 		{"an address twice", inInterface("Address = 10.9.0.1/24"), `peer.conf:5: Address "10.9.0.1/24" is in line 3 already`, ""},
+		{"an IPv6 address with two lengths", inInterface("Address = fd00::1/64,fd00::1/128"), `peer.conf:5: Address "fd00::1/128" is in line 5 already`, ""},
 		{"DNS", inInterface("DNS = 9.9.9.9"), "peer.conf:5: DNS is not supported yet", "PostUp"},
 		{"SaveConfig", inInterface("SaveConfig = true"), "peer.conf:5: SaveConfig = true is not supported yet", "false"},
 		{"SaveConfig with a third value", inInterface("SaveConfig = yes"), `peer.conf:5: SaveConfig "yes" is wrong; right is true or false`, ""},

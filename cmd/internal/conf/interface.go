@@ -122,7 +122,7 @@ func setAddress(p *parser, l line) {
 			p.fail(l.number, "", "Address %s: no host can have it", quote(entry))
 		default:
 			for i, other := range in.Address {
-				if other == prefix {
+				if other == prefix || addr.Is6() && other.Addr() == addr { // the kernel's rule
 					p.fail(l.number, "", "Address %s is in line %d already", quote(entry), p.addressLines[i])
 				}
 			}

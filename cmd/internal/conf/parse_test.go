@@ -68,6 +68,7 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{inInterface("FwMark = 51820"), func(f *File) bool { return mark(f) == 51820 }},
 		{inInterface("FwMark = 0xffffffff"), func(f *File) bool { return mark(f) == 0xffffffff }},
 		{valid, func(f *File) bool { return f.Interface.FwMark == nil && f.Interface.ListenPort == nil }},
+		{inInterface("Address = 10.9.0.1/32"), func(f *File) bool { return len(f.Interface.Address) == 2 }},
 		{inInterface("ListenPort = 0"), func(f *File) bool { return *f.Interface.ListenPort == 0 }},
 		{valid, func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
 		{inInterface("Table = Auto"), func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
@@ -107,6 +108,7 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
 		{inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"), "peer.conf:9: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 8: packets of the tunnel would be routed into the tunnel"},
+		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
 	}
 	for _, test := range tests {
