@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stunnel/cmd/internal/control"
+	"stunnel/device"
+	"stunnel/transport"
+	"stunnel/transport/socket"
+)
+
+// Why a tunnel ends, when nothing went wrong.
+var (
+	errSignalled = errors.New("ended by a signal")
+	errAsked     = errors.New("ended through the control socket")
+	errUnlinked  = errors.New("the control socket's file was removed")
+)
+
+// running is a tunnel at work: the device, the engine behind it and the control socket in front. It is what up and
+// userspace have in common.
+type running struct {
+	device *device.TUN
+	engine *transport.Tunnel
+	log    *slog.Logger
+
+	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
+	over context.Context
+	end  context.CancelCauseFunc
+
+	halt       context.CancelFunc // of the goroutines
+	goroutines sync.WaitGroup
+}
+
+// start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
+// link is up, as a WireGuard interface of the kernel.
+func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger) *running {
+	t := &running{device: tun, log: log}
+	t.over, t.end = context.WithCancelCause(context.Background())
+	var ctx context.Context
+	ctx, t.halt = context.WithCancel(context.Background())
+
+	var queues []transport.Queue
+	for _, q := range tun.Queues() {
+		queues = append(queues, q)
+	}
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: listenUDP, MTU: tun.MTU(), Now: boottime, Log: log})
+
+	// The first event tells the state as it is; only what follows is a change that may race with our own.
+	events := tun.Events()
+	t.follow(<-events)
+
+	t.goroutines.Go(func() {
+		if err := t.engine.Run(ctx); err != nil {
+			t.end(err)
+		}
+	})
+	t.goroutines.Go(func() {
+		if err := control.Serve(ctx, l, t.engine, func() { t.end(errAsked) }); err != nil {
+			t.end(err)
+		}
+	})
+	t.goroutines.Go(func() {
+		for e := range events { // until device.Close
+			t.follow(e)
+		}
+	})
+	return t
+}
+
+// follow does what the kernel does for its own WireGuard when the link changes.
+func (t *running) follow(e device.Event) {
+	if e.MTU > 0 {
+		t.engine.SetMTU(e.MTU)
+	}
+	switch {
+	case e.Gone:
+		t.end(device.ErrGone)
+	case e.Up:
+		if err := t.engine.SetUp(true); err != nil {
+			t.log.Error("cannot open the UDP port", "error", err)
+		}
+	case e.Down:
+		// Closing sockets can't fail in a way that matters.
+		_ = t.engine.SetUp(false)
+	}
+}
+
+// close ends everything and returns when it has ended: the control socket is gone, and so is an interface that we made.
+func (t *running) close() error {
+	t.halt()
+	err := t.device.Close()
+	t.goroutines.Wait()
+	t.end(errAsked)
+	return err
+}
+
+// listenUDP is socket.Listen as the engine wants it.
+func listenUDP(port uint16, n int, mark uint32) ([]transport.Socket, error) {
+	open, err := socket.Listen(port, n, socket.Options{Mark: mark})
+	if err != nil {
+		return nil, err
+	}
+	sockets := make([]transport.Socket, len(open))
+	for i, s := range open {
+		sockets[i] = s
+	}
+	return sockets, nil
+}
+
+// boottime is a clock that, other than Go's monotonic one, goes on while the machine is suspended: sessions age then too.
+func boottime() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		panic(fmt.Sprintf("CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
+	}
+	return time.Duration(ts.Nano())
+}
+
+// openHint says what to do about a device that could not be opened or configured.
+func openHint(err error, command string) error {
+	switch {
+	case !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
+		return err
+	case os.Geteuid() != 0:
+		return withHint(err, "try it as root: sudo "+command)
+	}
+	return withHint(err, "this root lacks the right CAP_NET_ADMIN; a container gets it by --cap-add NET_ADMIN")
+}
+
+// runningHint says where the tunnel is that is in the way.
+func runningHint(err error, name string) error {
+	c, dialErr := control.Dial(name)
+	if dialErr != nil {
+		return err
+	}
+	defer c.Close()
+	pid := c.PID()
+	if elsewhere(pid) {
+		return withHint(err, fmt.Sprintf("it runs in another network namespace, in the process %d", pid))
+	}
+	where := strings.TrimSpace(programOf(pid))
+	return withHint(err, strings.TrimSpace(fmt.Sprintf("stunnel show %s shows it, stunnel down %s ends it %s", name, name, where)))
+}
