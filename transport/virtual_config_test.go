@@ -1,0 +1,382 @@
+package transport_test
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/test/memnet"
+	"stunnel/test/memnet/packet"
+	"stunnel/transport"
+)
+
+func TestAPeerRemovedUnderTrafficIsGoneAtOnce(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		for k := range 100 {
+			a.say(b, "x")
+			b.say(a, "y")
+			if k == 50 {
+				a.change(transport.PeerConfig{PublicKey: b.public, Remove: true})
+				w.settle()
+				a.heard()
+			}
+			w.pass(time.Millisecond)
+		}
+		at := w.now()
+		for range 300 {
+			b.say(a, "y")
+			w.pass(100 * time.Millisecond)
+		}
+		for _, text := range a.heard() {
+			if text == "y" {
+				t.Fatal("a packet of a removed peer was delivered")
+			}
+		}
+		if sent := w.sightings(at, "a"); len(sent) != 0 {
+			t.Errorf("the removed peer was sent:%s", story(sent))
+		}
+		if n := len(a.tunnel.Status().Peers); n != 0 {
+			t.Errorf("%d peers in the status", n)
+		}
+		if len(w.sightings(at, "b", crypto.TypeInitiation)) == 0 {
+			t.Error("b did not even try")
+		}
+		// Added again it is a new peer.
+		a.change(a.peers[0])
+		a.say(b, "again")
+		w.pass(6 * time.Second)
+		if got := b.heard(); !slices.Contains(got, "again") {
+			t.Errorf("after it was added again b heard %d packets, but not the new one", len(got))
+		}
+	})
+}
+
+func TestRemovingAPeerWithAPendingHandshakeEndsIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		b.shutDown()
+		a.say(b, "x")
+		w.pass(time.Second)
+		at := w.now()
+		a.change(transport.PeerConfig{PublicKey: b.public, Remove: true})
+		w.pass(time.Hour)
+		if sent := w.sightings(at, ""); len(sent) != 0 {
+			t.Errorf("sent:%s", story(sent))
+		}
+	})
+}
+
+func TestChangesToUnknownPeersDoNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.end("a", 1)
+		unknown := crypto.NewPrivateKey().Public()
+		a.change(transport.PeerConfig{PublicKey: unknown, Remove: true})
+		a.change(transport.PeerConfig{PublicKey: unknown, UpdateOnly: true, Endpoint: &elsewhere,
+			PersistentKeepalive: ptr(time.Second),
+			AllowedIPs:          []transport.AllowedIPChange{{Prefix: netip.MustParsePrefix("10.0.0.0/8")}}})
+		if n := len(a.tunnel.Status().Peers); n != 0 {
+			t.Errorf("%d peers", n)
+		}
+		w.pass(time.Minute)
+		if sent := w.sightings(0, ""); len(sent) != 0 {
+			t.Errorf("sent:%s", story(sent))
+		}
+	})
+}
+
+func TestWhatIsConfiguredIsToldBack(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.end("a", 1)
+		key, psk := crypto.NewPrivateKey().Public(), crypto.NewPresharedKey()
+		mark := uint32(7)
+		a.configure(transport.Config{FwMark: &mark, Peers: []transport.PeerConfig{{
+			PublicKey: key, Name: ptr("laptop"), PresharedKey: &psk, Endpoint: &elsewhere,
+			PersistentKeepalive: ptr(25 * time.Second),
+			AllowedIPs: []transport.AllowedIPChange{
+				{Prefix: netip.MustParsePrefix("10.0.0.5/24")}, {Prefix: netip.MustParsePrefix("fd00::/64")},
+				{Prefix: netip.MustParsePrefix("fd00::/64"), Remove: true},
+			},
+		}}})
+		s := a.tunnel.Status()
+		if !s.PrivateKey.Equal(a.private) || s.PublicKey != a.public || s.ListenPort != outerPort || s.FwMark != 7 || !s.Up || s.MTU != mtu {
+			t.Errorf("status is %+v", s)
+		}
+		p := a.peer(key)
+		if p.Name != "laptop" || !p.PresharedKey.Equal(psk) || p.Endpoint != elsewhere || p.PersistentKeepalive != 25*time.Second || !p.LastHandshake.IsZero() {
+			t.Errorf("peer is %+v", p)
+		}
+		if want := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}; !slices.Equal(p.AllowedIPs, want) {
+			t.Errorf("allowed IPs are %v, want %v", p.AllowedIPs, want)
+		}
+		a.configure(transport.Config{ReplacePeers: true})
+		if n := len(a.tunnel.Status().Peers); n != 0 {
+			t.Errorf("%d peers are left", n)
+		}
+	})
+}
+
+func TestDownClosesTheSocketsAndForgetsTheSessions(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		if err := b.tunnel.SetUp(false); err != nil {
+			t.Fatal(err)
+		}
+		at := w.now()
+		a.say(b, "lost")
+		b.say(a, "lost")
+		w.pass(time.Second)
+		b.mustHear()
+		if sent := w.sightings(at, "b"); len(sent) != 0 || b.tunnel.Status().Up {
+			t.Errorf("down, but sent:%s", story(sent))
+		}
+		if n := w.network.Stats().Unreachable; n == 0 {
+			t.Error("the port is still open")
+		}
+		if err := b.tunnel.SetUp(true); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Second)
+		again := w.now()
+		b.say(a, "hello again")
+		w.pass(4 * latency)
+		a.mustHear("hello again")
+		if first := w.sightings(again, "b"); first[0].kind != crypto.TypeInitiation {
+			t.Errorf("the first message after down and up is a %v", first[0].kind)
+		}
+	})
+}
+
+func TestDownAndUpHundredTimesLeavesItWorking(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		for range 100 {
+			for _, up := range []bool{false, true} {
+				if err := b.tunnel.SetUp(up); err != nil {
+					t.Fatal(err)
+				}
+			}
+			a.say(b, "x")
+			b.say(a, "y")
+			w.pass(time.Millisecond)
+		}
+		w.stillWorks(a, b)
+	})
+}
+
+func TestANewPortIsUsedAtOnceAndFollowed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		b.configure(transport.Config{ListenPort: ptr(uint16(12345))})
+		b.say(a, "from the new port")
+		w.pass(4 * latency)
+		a.mustHear("from the new port")
+		want := netip.AddrPortFrom(b.outer.Addr(), 12345)
+		if e := a.endpoint(b); e != want || b.tunnel.Status().ListenPort != 12345 {
+			t.Errorf("the endpoint is %v, want %v", e, want)
+		}
+		a.say(b, "to the new port")
+		w.pass(4 * latency)
+		b.mustHear("to the new port")
+	})
+}
+
+func TestAPortThatIsTakenIsAnError(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.end("a", 1)
+		if _, err := a.host.Listen(777, 1, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.tunnel.Configure(transport.Config{ListenPort: ptr(uint16(777))}); !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("Configure: %v", err)
+		}
+	})
+}
+
+func TestANewPrivateKeyEndsAllSessions(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		private := crypto.NewPrivateKey()
+		a.configure(transport.Config{PrivateKey: &private})
+		at := w.now()
+		a.say(b, "x")
+		b.say(a, "y")
+		w.pass(4 * time.Second)
+		a.mustHear()
+		b.mustHear()
+		if sent := w.sightings(at, "a", crypto.TypeTransport); len(sent) != 0 {
+			t.Errorf("sent under a key that is gone:%s", story(sent))
+		}
+		b.configure(transport.Config{ReplacePeers: true})
+		b.meetKey(private.Public(), a.outer, a.inner, a.inner6)
+		w.pass(6 * time.Second)
+		b.mustHear("x")
+	})
+}
+
+func TestWithoutAPrivateKeyNothingIsSentOrAnswered(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		b.configure(transport.Config{PrivateKey: &crypto.PrivateKey{}})
+		a.say(b, "x")
+		b.say(a, "y")
+		w.pass(20 * time.Second)
+		if sent := w.sightings(0, "b"); len(sent) != 0 {
+			t.Errorf("sent:%s", story(sent))
+		}
+		b.configure(transport.Config{PrivateKey: &b.private})
+		w.stillWorks(a, b)
+	})
+}
+
+func TestTheOwnKeyAmongThePeersGoesAwayWithIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		a.configure(transport.Config{PrivateKey: &b.private})
+		if n := len(a.tunnel.Status().Peers); n != 0 {
+			t.Errorf("%d peers", n)
+		}
+	})
+}
+
+func TestAnEndpointThatIsSetIsUsedForTheNextPacket(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &elsewhere})
+		at := w.now()
+		a.say(b, "x")
+		if sent := w.sightings(at, "a"); len(sent) != 1 || sent[0].to != elsewhere {
+			t.Errorf("sent:%s", story(sent))
+		}
+	})
+}
+
+func TestALostDeviceEndsTheTunnelWithItsError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		a, b := w.acquainted()
+		gone := errors.New("deleted from outside")
+		a.device.Break(gone)
+		select {
+		case err := <-a.ended:
+			if !errors.Is(err, gone) {
+				t.Errorf("Run ended with %v", err)
+			}
+		case <-time.After(time.Minute):
+			t.Fatal("Run goes on without a device")
+		}
+		a.cancel()
+		a.cancel = nil
+		b.say(a, "x")
+		w.pass(time.Second)
+		if w.network.Stats().Unreachable == 0 {
+			t.Error("the port is still open")
+		}
+	})
+}
+
+func TestATunnelThatWasNeverUpSendsNothing(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		if err := a.tunnel.SetUp(false); err != nil {
+			t.Fatal(err)
+		}
+		a.say(b, "x")
+		a.change(transport.PeerConfig{PublicKey: b.public, PersistentKeepalive: ptr(time.Second)})
+		w.pass(time.Minute)
+		if sent := w.sightings(0, "a"); len(sent) != 0 {
+			t.Errorf("sent:%s", story(sent))
+		}
+		if err := a.tunnel.SetUp(true); err != nil {
+			t.Fatal(err)
+		}
+		w.pass(time.Second)
+		if sent := w.sightings(0, "a", crypto.TypeInitiation); len(sent) == 0 {
+			t.Error("a persistent keepalive starts when the tunnel comes up")
+		}
+	})
+}
+
+func TestConfiguringUnderTrafficIsSafe(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for k := range 300 {
+				a.change(transport.PeerConfig{PublicKey: b.public, ReplaceAllowedIPs: true, AllowedIPs: a.peers[0].AllowedIPs})
+				a.tunnel.SetMTU(mtu + k%3)
+				_ = a.tunnel.Status()
+				_ = b.tunnel.Status()
+				key := crypto.NewPrivateKey().Public()
+				a.change(transport.PeerConfig{PublicKey: key, Endpoint: &elsewhere, AllowedIPs: []transport.AllowedIPChange{{Prefix: netip.MustParsePrefix("10.200.0.0/16")}}})
+				a.device.Inject(packet.UDP(to(a.inner), to(netip.MustParseAddr("10.200.0.1")), []byte("x")))
+				time.Sleep(time.Millisecond)
+				a.change(transport.PeerConfig{PublicKey: key, Remove: true})
+			}
+		}()
+		sent := 0
+		for running := true; running; sent++ {
+			select {
+			case <-done:
+				running = false
+			default:
+				b.say(a, "y")
+				a.say(b, "x")
+				time.Sleep(300 * time.Microsecond)
+			}
+		}
+		w.pass(time.Second)
+		if got := len(b.heard()); got < sent*9/10 {
+			t.Errorf("%d of %d arrived", got, sent)
+		}
+		w.stillWorks(a, b)
+	})
+}
+
+func TestTwentyEndsTalkToEachOther(t *testing.T) {
+	inWorld(t, func(w *world) {
+		var ends []*end
+		for k := range 20 {
+			ends = append(ends, w.end(string(rune('a'+k)), k+1))
+		}
+		for _, a := range ends {
+			for _, b := range ends {
+				if a != b {
+					a.meet(b)
+				}
+			}
+		}
+		w.network.Impair(memnet.Impairment{Delay: latency, Jitter: latency, Loss: 0.02})
+		heard := map[string]int{}
+		rounds := 0
+		for ; rounds < 60; rounds++ {
+			for _, a := range ends {
+				for _, b := range ends {
+					if a != b {
+						a.say(b, a.name+b.name)
+					}
+				}
+			}
+			w.pass(5 * time.Second)
+			for _, e := range ends {
+				for _, text := range e.heard() {
+					heard[text]++
+				}
+			}
+		}
+		if len(heard) != 20*19 {
+			t.Errorf("%d pairs of %d talked", len(heard), 20*19)
+		}
+		for pair, n := range heard {
+			if n < rounds*8/10 || n > rounds {
+				t.Errorf("%s: %d of %d arrived", pair, n, rounds)
+			}
+		}
+	})
+}

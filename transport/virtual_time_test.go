@@ -1,0 +1,393 @@
+package transport_test
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/test/memnet"
+	"stunnel/test/memnet/packet"
+	"stunnel/transport"
+)
+
+func TestOnlyTheInitiatorRenewsASessionEvery120Seconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		a.say(b, "first")
+		w.pass(time.Second)
+		b.mustHear("first")
+		const interval = 250 * time.Millisecond
+		sent, atA, atB := w.chat(a, b, interval, 2*time.Hour)
+		if atA != sent || atB != sent {
+			t.Errorf("of %d packets each way, %d and %d arrived", sent, atA, atB)
+		}
+		if n := len(w.sightings(0, "b", crypto.TypeInitiation)); n != 0 {
+			t.Errorf("the responder initiated %d times", n)
+		}
+		all := w.sightings(0, "a", crypto.TypeInitiation)
+		if len(all) < 59 || len(all) > 61 {
+			t.Errorf("%d initiations in two hours", len(all))
+		}
+		for i := 1; i < len(all); i++ {
+			// A session's age counts from its derivation, a round trip after the initiation.
+			if gap := all[i].at - all[i-1].at; gap < 120*time.Second || gap > 120*time.Second+interval+slack {
+				t.Errorf("initiation %d came %v after the one before", i, gap)
+			}
+		}
+	})
+}
+
+func TestAnInitiatorThatOnlyHearsKeepalivesRenewsTheSessionAfter165Seconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		b.change(transport.PeerConfig{PublicKey: a.public, PersistentKeepalive: ptr(4 * time.Second)})
+		w.pass(180*time.Second - w.now())
+		again := w.sightings(10*time.Second, "", crypto.TypeInitiation)
+		if len(again) != 1 || again[0].sender != "a" || again[0].at < 165*time.Second || again[0].at > 170*time.Second {
+			t.Errorf("initiations:%s", story(again))
+		}
+	})
+}
+
+func TestAnInitiatorThatHearsDataButCannotRenewAsksOnceBySession(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.stop(b, crypto.TypeResponse)
+		b.change(transport.PeerConfig{PublicKey: a.public, PersistentKeepalive: ptr(time.Second)})
+		w.pass(175*time.Second - w.now())
+		again := w.sightings(10*time.Second, "a", crypto.TypeInitiation)
+		for i := 1; i < len(again); i++ {
+			if gap := again[i].at - again[i-1].at; gap < 5*time.Second {
+				t.Errorf("two initiations %v apart", gap)
+			}
+		}
+		if len(again) < 1 || len(again) > 3 {
+			t.Errorf("initiations:%s", story(again))
+		}
+	})
+}
+
+func TestASessionIsNotUsedAfter180Seconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.stop(a, crypto.TypeInitiation) // no new session from here on
+		w.stop(b, crypto.TypeInitiation)
+		var kept []sighting
+		keep := func(d time.Duration, text string) {
+			w.pass(d - w.now())
+			release := w.stop(a, crypto.TypeTransport)
+			a.say(b, text)
+			w.settle()
+			sent := w.sightings(d, "a", crypto.TypeTransport)
+			if len(sent) != 1 {
+				t.Fatalf("at %v sent:%s", d, story(sent))
+			}
+			kept = append(kept, sent[0])
+			release()
+		}
+		keep(100*time.Second, "kept for 79 s")
+		keep(101*time.Second, "kept for 80 s")
+
+		w.pass(179*time.Second - w.now())
+		a.say(b, "at 179 s")
+		w.pass(2 * latency)
+		b.mustHear("at 179 s")
+		w.network.Inject(a.outer, b.outer, kept[0].data)
+		b.mustHear("kept for 79 s")
+
+		w.pass(181*time.Second - w.now())
+		at := w.now()
+		before := b.drops()
+		w.network.Inject(a.outer, b.outer, kept[1].data)
+		b.mustHear()
+		if b.drops() == before {
+			t.Error("the message for a session of 181 s was not counted as dropped")
+		}
+		a.say(b, "at 181 s from a")
+		b.say(a, "at 181 s from b")
+		w.pass(4 * time.Second)
+		b.mustHear()
+		a.mustHear()
+		if got := w.sightings(at, "", crypto.TypeTransport); len(got) != 0 {
+			t.Errorf("sent with a session of 181 s:%s", story(got))
+		}
+	})
+}
+
+func TestWhatWaitedForANewSessionIsSentWithIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.pass(200 * time.Second)
+		for k := range 5 {
+			a.say(b, fmt.Sprint(k))
+		}
+		w.pass(4 * latency)
+		b.mustHear("0", "1", "2", "3", "4")
+	})
+}
+
+func TestAnInitiatorGivesUpAfter20AttemptsAndDropsWhatWaited(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		b.shutDown()
+		begin := w.now()
+		for k := range 10 {
+			a.say(b, fmt.Sprint("old ", k))
+		}
+		w.pass(3 * time.Hour)
+		all := w.sightings(begin, "a")
+		if len(all) != 20 {
+			t.Fatalf("20 attempts were due, but on the wire:%s", story(all))
+		}
+		gaps := map[time.Duration]bool{}
+		for i, s := range all {
+			if s.kind != crypto.TypeInitiation {
+				t.Errorf("a %v at %v", s.kind, s.at)
+			}
+			if i == 0 {
+				if s.at != begin {
+					t.Errorf("the first attempt came after %v", s.at-begin)
+				}
+				continue
+			}
+			gap := s.at - all[i-1].at
+			if gap < 5*time.Second || gap > 5*time.Second+retryJitter {
+				t.Errorf("attempt %d came %v after the one before", i, gap)
+			}
+			gaps[gap.Truncate(10*time.Millisecond)] = true
+		}
+		if len(gaps) < 5 {
+			t.Errorf("the gaps have no jitter: %v", gaps)
+		}
+		if n := total(a.peer(b.public).Drops); n != 10 {
+			t.Errorf("10 packets waited; drops are %v", a.peer(b.public).Drops)
+		}
+		b.start(1)
+		a.say(b, "new")
+		w.pass(4 * latency)
+		b.mustHear("new")
+	})
+}
+
+func TestPacketsThatWaitAreDroppedWhenTheLastAttemptFailed(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		b.shutDown()
+		a.say(b, "x")
+		w.pass(94 * time.Second)
+		if n := total(a.peer(b.public).Drops); n != 0 {
+			t.Errorf("dropped %v after 94 s", a.peer(b.public).Drops)
+		}
+		w.pass(107*time.Second - w.now())
+		if n := total(a.peer(b.public).Drops); n != 1 {
+			t.Errorf("dropped %v after 107 s", a.peer(b.public).Drops)
+		}
+	})
+}
+
+func TestEachAttemptIsANewHandshakeWithALaterTimestamp(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.end("a", 1)
+		r := w.known("r", 9, a)
+		a.device.Inject(packet.UDP(to(a.inner), to(r.inner), []byte("x")))
+		var last crypto.TAI64N
+		ephemerals := map[string]bool{}
+		for range 10 {
+			msg, ok := r.next(6*time.Second, crypto.TypeInitiation)
+			if !ok {
+				t.Fatal("no initiation came")
+			}
+			responder, err := crypto.Accept(r.identity, msg, func(crypto.PublicKey) *crypto.Remote { return r.remote })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !responder.Timestamp().After(last) {
+				t.Errorf("timestamp %x after %x", responder.Timestamp(), last)
+			}
+			if ns := responder.Timestamp(); ns[9]|ns[10]|ns[11] != 0 {
+				t.Errorf("timestamp %x tells more than 2^24 ns of the clock", ns)
+			}
+			last = responder.Timestamp()
+			ephemerals[string(msg[8:40])] = true
+		}
+		if len(ephemerals) != 10 {
+			t.Errorf("%d ephemeral keys in 10 attempts", len(ephemerals))
+		}
+	})
+}
+
+func TestMoreDataDoesNotMakeAttemptsMoreFrequent(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		b.shutDown()
+		for range 1000 {
+			a.say(b, "x")
+			w.pass(100 * time.Millisecond)
+		}
+		all := w.sightings(0, "a")
+		for i := 1; i < len(all); i++ {
+			if gap := all[i].at - all[i-1].at; gap < 5*time.Second || gap > 5*time.Second+retryJitter+slack {
+				t.Errorf("two attempts %v apart", gap)
+			}
+		}
+		if len(all) < 18 {
+			t.Errorf("%d attempts in 100 s", len(all))
+		}
+	})
+}
+
+func TestAPeerIsReachedSoonAfterAnHourWithoutIt(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		b.shutDown()
+		for begin := w.now(); w.now() < begin+time.Hour; {
+			a.say(b, "x")
+			w.pass(time.Second)
+		}
+		b.start(1)
+		for range 7 {
+			a.say(b, "y")
+			w.pass(time.Second)
+		}
+		got := b.heard()
+		if len(got) == 0 || got[len(got)-1] != "y" {
+			t.Errorf("7 s after it came back it had heard %d packets", len(got))
+		}
+	})
+}
+
+func TestASessionWithoutAnAnswerIsRenewedAfter15Seconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.stop(b)
+		at := w.now()
+		a.say(b, "x")
+		w.pass(5 * time.Second)
+		a.say(b, "y") // does not put it off
+		w.pass(15 * time.Second)
+		all := w.sightings(at, "a", crypto.TypeInitiation)
+		if len(all) != 1 && len(all) != 2 || all[0].at < at+15*time.Second || all[0].at > at+15*time.Second+retryJitter+slack {
+			t.Errorf("initiations after data at %v:%s", at, story(all))
+		}
+	})
+}
+
+func TestAnyAnswerKeepsTheSession(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		at := w.now()
+		a.say(b, "x") // b's keepalive after 10 s is answer enough
+		w.pass(time.Minute)
+		if all := w.sightings(at, "", crypto.TypeInitiation); len(all) != 0 {
+			t.Errorf("initiations:%s", story(all))
+		}
+	})
+}
+
+func TestUnansweredKeepalivesDoNotRenewTheSession(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.stop(b)
+		at := w.now()
+		a.change(transport.PeerConfig{PublicKey: b.public, PersistentKeepalive: ptr(5 * time.Second)})
+		w.pass(110*time.Second - w.now())
+		if all := w.sightings(at, "", crypto.TypeInitiation); len(all) != 0 {
+			t.Errorf("initiations:%s", story(all))
+		}
+		if n := len(w.sightings(at, "a", crypto.TypeTransport)); n < 15 {
+			t.Errorf("%d keepalives", n)
+		}
+	})
+}
+
+func TestAnUnusedSessionIsForgottenAfter540Seconds(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		release := w.stop(a, crypto.TypeTransport)
+		a.say(b, "late")
+		w.settle()
+		release()
+		kept := w.sightings(11*time.Second, "a", crypto.TypeTransport)
+		late := kept[len(kept)-1]
+		w.pass(time.Hour)
+		at := w.now()
+		rx := b.peer(a.public).RxBytes
+		w.network.Inject(a.outer, b.outer, late.data)
+		b.mustHear()
+		w.pass(time.Minute)
+		if got := w.sightings(at, ""); len(got) != 0 || b.peer(a.public).RxBytes != rx {
+			t.Errorf("a message for a dead session had consequences: %d bytes,%s", b.peer(a.public).RxBytes-rx, story(got))
+		}
+		b.say(a, "again")
+		w.pass(4 * latency)
+		a.mustHear("again")
+	})
+}
+
+func TestAResponseIsRefusedOnceTheHandshakeIsForgotten(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a := w.end("a", 1)
+		r := w.known("r", 9, a)
+		a.device.Inject(packet.UDP(to(a.inner), to(r.inner), []byte("x")))
+		var last []byte
+		for {
+			msg, ok := r.next(time.Minute, crypto.TypeInitiation)
+			if !ok {
+				break
+			}
+			last = msg
+		}
+		w.pass(541 * time.Second)
+		response, _ := r.respond(last)
+		at := w.now()
+		r.send(response)
+		w.pass(time.Second)
+		if got := w.sightings(at, "a"); len(got) != 0 {
+			t.Errorf("answered a response of a handshake given up 10 minutes ago:%s", story(got))
+		}
+	})
+}
+
+func TestAnOldSessionStillOpensAfterTheNewOneIsThere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		release := w.stop(a, crypto.TypeTransport)
+		a.say(b, "delayed")
+		w.settle()
+		release()
+		kept := w.sightings(11*time.Second, "a", crypto.TypeTransport)
+		delayed := kept[len(kept)-1]
+		w.pass(121*time.Second - w.now())
+		a.say(b, "renews")
+		w.pass(time.Second)
+		b.mustHear("renews")
+		a.say(b, "under the new one")
+		w.pass(2 * latency)
+		b.mustHear("under the new one")
+		if last := w.sightings(122*time.Second, "a", crypto.TypeTransport); crypto.Receiver(last[0].data) == crypto.Receiver(delayed.data) {
+			t.Fatal("the session was not renewed")
+		}
+		w.network.Inject(a.outer, b.outer, delayed.data)
+		b.mustHear("delayed")
+	})
+}
+
+func TestALossyRenewalLosesNoData(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		var lost atomic.Int32
+		w.tap(func(d *memnet.Transit, kind crypto.MessageType) bool {
+			if (kind == crypto.TypeInitiation || kind == crypto.TypeResponse) && lost.Load() < 8 {
+				lost.Add(1)
+				return false
+			}
+			return true
+		})
+		sent, atA, atB := w.chat(a, b, 500*time.Millisecond, 10*time.Minute)
+		if atA != sent || atB != sent || lost.Load() != 8 {
+			t.Errorf("of %d packets each way, %d and %d arrived; %d handshake messages were lost", sent, atA, atB, lost.Load())
+		}
+	})
+}
