@@ -21,9 +21,10 @@ const (
 // A PrivateKey is a Curve25519 scalar. Parsed and generated ones are clamped; the
 // zero value means "no key" and is never clamped into one.
 //
-// A PrivateKey hides itself from fmt, log/slog and encoding/json wherever these
-// can call its methods. They cannot do so for an unexported field: a struct
-// that keeps a key in one must not be printed.
+// A PrivateKey hides itself from fmt, log/slog and encoding/json wherever these can
+// call its methods. They cannot for an unexported field: a struct that keeps a key
+// in one must not be printed, or must hide itself. Nor do they under %p and %w,
+// which go vet refuses for keys.
 type PrivateKey [KeySize]byte
 
 // A PublicKey is a point on Curve25519, in the 32 bytes of RFC 7748.

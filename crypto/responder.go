@@ -27,9 +27,8 @@ type Responder struct {
 
 // Accept reads an initiation. lookup is called with the static key found in it,
 // before that is proven, and returns the Remote made for it, or nil if it is
-// unknown. All failures give [ErrOpen]; one of an unknown key has cost a single
-// X25519, and nothing but that and the work on the symmetric side has been done.
-// MACs are not looked at.
+// unknown: that costs one scalar multiplication, and a known one costs no more. All
+// failures give [ErrOpen]. MACs are not looked at.
 //
 // An accepted initiation may still be a replay: the caller compares Timestamp with
 // the greatest it has seen from this Remote.
