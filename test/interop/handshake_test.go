@@ -96,9 +96,9 @@ func TestAPSKThatChangesHoldsFromTheNextHandshakeOn(t *testing.T) {
 		k := withPSK(crypto.NewPresharedKey())
 		a.change(b, k)
 		b.change(a, k)
-		w.traffic(a, b, 300*time.Millisecond, 4*time.Minute)
+		w.traffic(a, b, 300*time.Millisecond, 5*time.Minute)
 		if n := len(w.sightings(0, "", crypto.TypeInitiation)); n < 3 {
-			w.t.Errorf("%d handshakes in 4 minutes of traffic", n)
+			w.t.Errorf("%d handshakes in 5 minutes of traffic", n)
 		}
 	})
 }
