@@ -39,7 +39,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		},
 		Writer:         stdout,
 		ErrWriter:      stderr,
-		HideVersion:    true, // `version` says more; -version is mapped to it
+		HideVersion:    true, // `version` says more; --version is mapped to it
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return usageError("%v", err)
@@ -48,8 +48,13 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 }
 
 // run is the whole program but for the exit: args are those of the process, args[0] included.
-// It is the only place where an error becomes words and an exit status.
 func run(args []string, stdout, stderr io.Writer) (status int) {
+	out := &resultWriter{w: stdout}
+	return runApp(newApp(out, stderr), asUserspace(args), out, stderr)
+}
+
+// runApp is the only place where an error becomes words and an exit status. out is app's Writer.
+func runApp(app *cli.App, args []string, out *resultWriter, stderr io.Writer) (status int) {
 	defer func() {
 		if p := recover(); p != nil {
 			report(stderr, withHint(fmt.Errorf("internal error: %v", p),
@@ -60,12 +65,10 @@ func run(args []string, stdout, stderr io.Writer) (status int) {
 			status = exitFailed
 		}
 	}()
-	out := &resultWriter{w: stdout}
-	app := newApp(out, stderr)
 	for _, c := range app.Commands {
 		adopt(c)
 	}
-	args, err := arrange(app, asUserspace(args))
+	args, err := arrange(app, args)
 	if err == nil {
 		err = app.Run(args)
 	}

@@ -18,12 +18,26 @@ func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "version",
 		Usage: "print version, commit, Go, and the kernel features found",
-		Description: "Example:\n" +
+		Description: "Tells which program this is and what it finds on this machine. It makes nothing and needs no root.\n\n" +
+			"Example:\n" +
 			"   stunnel version",
 		Action: func(c *cli.Context) error {
-			fmt.Fprintf(c.App.Writer, "stunnel %s\n", version)
-			fmt.Fprintf(c.App.Writer, "commit  %s\n", builtFrom())
-			fmt.Fprintf(c.App.Writer, "go      %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			w := c.App.Writer
+			fmt.Fprintf(w, "stunnel %s\n", version)
+			fmt.Fprintf(w, "commit  %s\n", builtFrom())
+			fmt.Fprintf(w, "go      %s %s/%s\n", runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			fmt.Fprintf(w, "kernel  %s\n", kernelRelease())
+			for _, f := range kernelFeatures() {
+				found := "no"
+				if f.found {
+					found = "yes"
+				}
+				fmt.Fprintf(w, "   %-24s %-3s", f.name, found)
+				if f.why != "" {
+					fmt.Fprintf(w, " (%s)", f.why)
+				}
+				fmt.Fprintln(w)
+			}
 			return nil
 		},
 	}
