@@ -152,9 +152,15 @@ func (s *server) operation(c *conn, br *bufio.Reader) bool {
 	}
 	held := 0
 	defer func() { s.held.Add(int64(-held)) }()
-	hold := func(n int) bool {
+	hold := func(n int) error {
 		held += n
-		return s.held.Add(int64(n)) <= maxHeld
+		switch {
+		case s.held.Add(int64(n)) > maxHeld:
+			return fmt.Errorf("too much is being set and got at the same time: %w", syscall.ENOMEM)
+		case held > maxSet:
+			return fmt.Errorf("an operation larger than %d bytes: %w", maxSet, syscall.E2BIG)
+		}
+		return nil
 	}
 	switch string(line) {
 	case "get=1":
@@ -167,7 +173,7 @@ func (s *server) operation(c *conn, br *bufio.Reader) bool {
 	return false
 }
 
-func (s *server) get(c *conn, br *bufio.Reader, hold func(int) bool) bool {
+func (s *server) get(c *conn, br *bufio.Reader, hold func(int) error) bool {
 	for extra := false; ; extra = true {
 		line, err := nextLine(br)
 		if err != nil && !errors.Is(err, errLongLine) {
@@ -183,13 +189,14 @@ func (s *server) get(c *conn, br *bufio.Reader, hold func(int) bool) bool {
 	}
 	status := s.device.Status()
 	text := appendStatus(nil, &status)
-	if !hold(cap(text)) {
-		return reply(c, appendErrno(nil, int(syscall.ENOMEM)))
+	if err := hold(len(text)); errors.Is(err, syscall.ENOMEM) { // a state may be larger than one set made it
+		refuse(err)
+		return reply(c, appendErrno(nil, errnoOf(err)))
 	}
 	return reply(c, appendErrno(text, 0))
 }
 
-func (s *server) set(c *conn, br *bufio.Reader, hold func(int) bool) bool {
+func (s *server) set(c *conn, br *bufio.Reader, hold func(int) error) bool {
 	r, err, broken := readSet(br, hold)
 	if broken != nil {
 		return false

@@ -25,10 +25,10 @@ type request struct {
 //
 // refused says what is wrong with a request that was read to its end, with the errno
 // that the client gets; the connection is still in step then. err is the connection's
-// own error. hold is asked before more memory is taken, in bytes of text.
-func readSet(br *bufio.Reader, hold func(n int) bool) (r request, refused, err error) {
+// own error. hold is asked before each line, with its length in bytes, whether there is
+// room for it.
+func readSet(br *bufio.Reader, hold func(n int) error) (r request, refused, err error) {
 	var p setParser
-	size := 0
 	for number := 2; ; number++ {
 		line, err := nextLine(br)
 		if err != nil && !errors.Is(err, errLongLine) {
@@ -40,15 +40,9 @@ func readSet(br *bufio.Reader, hold func(n int) bool) (r request, refused, err e
 		if refused != nil {
 			continue // read on to the end, else a client that is still writing is hit by SIGPIPE
 		}
-		size += len(line) + 1
-		switch {
-		case err != nil:
+		if err != nil {
 			refused = fmt.Errorf("%w: %w", err, syscall.EINVAL)
-		case size > maxSet:
-			refused = fmt.Errorf("the request is larger than %d bytes: %w", maxSet, syscall.E2BIG)
-		case !hold(len(line) + 1):
-			refused = fmt.Errorf("too much is being set at the same time: %w", syscall.ENOMEM)
-		default:
+		} else if refused = hold(len(line) + 1); refused == nil {
 			refused = p.line(line)
 		}
 		if refused != nil {
@@ -75,6 +69,8 @@ func (p *setParser) line(line []byte) error {
 	}
 	var err error
 	switch {
+	case isKey(key) && strings.ContainsAny(value, "ABCDEF"):
+		err = errors.New("a key is written in lower-case hex digits")
 	case key == "public_key":
 		var public crypto.PublicKey
 		if public, err = crypto.ParsePublicKeyHex(value); err == nil {
@@ -174,6 +170,11 @@ func setPeer(c *transport.PeerConfig, key, value string) error {
 		return errUnknownKey
 	}
 	return nil
+}
+
+// isKey says whether the value of name is a cryptographic key.
+func isKey(name string) bool {
+	return name == "private_key" || name == "public_key" || name == "preshared_key"
 }
 
 var errUnknownKey = errors.New("unknown key")
