@@ -10,9 +10,6 @@ import (
 
 const (
 	clonePath = "/dev/net/tun"
-
-	// tunFlagPersist is IFF_PERSIST, which TUNGETIFF shows.
-	tunFlagPersist = 0x0800
 )
 
 // attachment is a descriptor that is a queue of an interface.
@@ -20,13 +17,10 @@ type attachment struct {
 	fd      int
 	name    string
 	existed bool
-	flags   uint16 // as TUNGETIFF gives them
+	virtio  bool // packets have a virtio header
+	agreed  offloads
 	before  settings
 }
-
-// settings are those that attaching changes in a persistent interface and that
-// outlive the descriptor.
-type settings struct{}
 
 // checkName refuses what the kernel would refuse, in better words, and what it
 // would cut short without a word.
@@ -40,57 +34,79 @@ func checkName(name string) error {
 	return nil
 }
 
-// attach opens /dev/net/tun and makes it a queue of the interface name. The
+// attach opens /dev/net/tun and makes it a queue of the interface o.Name. The
 // exclusive try comes first: only so it is certain whether the interface is
 // ours.
-func attach(name string) (attachment, error) {
+func attach(o Options) (attachment, error) {
+	before := lookSettings(o.Name)
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return attachment{}, explainOpen(err)
 	}
-	a, err := attachFD(fd, name)
+	a := attachment{fd: fd}
+	a.name, a.existed, err = attachFD(fd, o.Name, o.Offload)
+	if err == nil {
+		err = a.prepare(o.setOffload)
+	}
 	if err != nil {
 		_ = unix.Close(fd)
 		return attachment{}, err
 	}
+	if a.existed {
+		a.before = before
+	}
 	return a, nil
 }
 
-func attachFD(fd int, name string) (attachment, error) {
-	const mode = unix.IFF_TUN | unix.IFF_NO_PI
-	got, err := setInterface(fd, name, mode|unix.IFF_TUN_EXCL)
-	if err == nil {
-		return attachment{fd: fd, name: got, flags: mode}, nil
+func attachFD(fd int, name string, virtio bool) (got string, existed bool, err error) {
+	mode := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	if virtio {
+		mode |= unix.IFF_VNET_HDR
 	}
-	if name == "" || strings.Contains(name, "%") {
-		return attachment{}, explainAttach(name, err)
+	got, made := setInterface(fd, name, mode|unix.IFF_TUN_EXCL)
+	if made == nil {
+		return got, false, nil
 	}
-	// EBUSY: there is one of that name. EPERM: we may not make one, and the
-	// kernel asks for that right before it looks for the name on some
-	// versions, so look.
-	if err != unix.EBUSY && err != unix.EPERM {
-		return attachment{}, explainAttach(name, err)
+	// EBUSY: there is one of that name.
+	if made != unix.EBUSY || name == "" || strings.Contains(name, "%") {
+		return "", false, explainAttach(name, made)
 	}
-	made := err
 	got, err = setInterface(fd, name, mode)
 	if err == unix.EINVAL {
 		// It may have been made with "multi_queue": attach to one queue of it.
 		got, err = setInterface(fd, name, mode|unix.IFF_MULTI_QUEUE)
 	}
 	if err != nil {
-		if made == unix.EPERM && err == unix.EPERM && !exists(name) {
-			return attachment{}, fmt.Errorf("device: make TUN interface %s: %w: that needs root or CAP_NET_ADMIN "+
-				"(or let root make it for you: ip tuntap add mode tun name %s user $USER)", name, err, name)
-		}
-		return attachment{}, explainAttach(name, err)
+		return "", false, explainAttach(name, err)
 	}
-	a := attachment{fd: fd, name: got, existed: true}
-	_, a.flags, err = getInterface(fd)
-	if err != nil {
-		return attachment{}, fmt.Errorf("device: %s: %w", name, err)
-	}
-	return a, nil
+	return got, true, nil
 }
+
+// prepare agrees with the kernel on the format of packets. set is
+// TUNSETOFFLOAD; nil for the real one.
+func (a *attachment) prepare(set func(fd, flags int) error) error {
+	_, flags, err := getInterface(a.fd)
+	if err != nil {
+		return fmt.Errorf("device: %s: %w", a.name, err)
+	}
+	if set == nil {
+		set = setOffload
+	}
+	a.virtio = flags&unix.IFF_VNET_HDR != 0
+	if !a.virtio {
+		// Nothing can be left to us without that header, whatever the program
+		// before us has agreed to.
+		_ = set(a.fd, 0)
+		return nil
+	}
+	if err := unix.IoctlSetPointerInt(a.fd, unix.TUNSETVNETHDRSZ, virtioSize); err != nil {
+		return fmt.Errorf("device: %s: set the virtio header's size: %w", a.name, err)
+	}
+	a.agreed = negotiate(func(flags int) error { return set(a.fd, flags) })
+	return nil
+}
+
+func setOffload(fd, flags int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags) }
 
 // adopt examines a descriptor that somebody else made and attached.
 func adopt(fd int) (attachment, error) {
@@ -106,11 +122,10 @@ func adopt(fd int) (attachment, error) {
 		return attachment{}, fmt.Errorf("device: descriptor %d: %s is a TAP (Ethernet) interface, a TUN is needed", fd, name)
 	case flags&unix.IFF_NO_PI == 0:
 		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached without IFF_NO_PI", fd, name)
-	case flags&unix.IFF_VNET_HDR != 0:
-		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached with IFF_VNET_HDR", fd, name)
 	}
 	unix.CloseOnExec(fd)
-	return attachment{fd: fd, name: name, existed: true, flags: flags}, nil
+	a := attachment{fd: fd, name: name, existed: true}
+	return a, a.prepare(nil)
 }
 
 // setInterface is TUNSETIFF. It returns the name that the interface got.
@@ -136,12 +151,6 @@ func getInterface(fd int) (name string, flags uint16, err error) {
 		return "", 0, err
 	}
 	return ifr.Name(), ifr.Uint16(), nil
-}
-
-// exists says whether the calling thread's namespace has an interface name.
-func exists(name string) bool {
-	_, err := interfaceKind(name)
-	return err == nil
 }
 
 // interfaceKind is what the driver of an interface calls itself: "tun", "tap",
@@ -184,8 +193,9 @@ func explainOpen(err error) error {
 func explainAttach(name string, err error) error {
 	switch err {
 	case unix.EPERM:
-		if name == "" || strings.Contains(name, "%") {
-			return fmt.Errorf("device: make a TUN interface: %w: that needs root or CAP_NET_ADMIN", err)
+		if _, lookErr := interfaceKind(name); lookErr != nil {
+			return fmt.Errorf("device: make TUN interface %q: %w: that needs root or CAP_NET_ADMIN "+
+				"(or root makes it for you: ip tuntap add mode tun name NAME user USER)", name, err)
 		}
 		return fmt.Errorf("device: attach to %s: %w: it belongs to another user and this process has no CAP_NET_ADMIN", name, err)
 	case unix.EBUSY:

@@ -257,6 +257,3 @@ func (t *TUN) setMTU(mtu int) error {
 	ifr.SetUint32(uint32(mtu))
 	return unix.IoctlIfreq(s, unix.SIOCSIFMTU, ifr)
 }
-
-// restore gives an interface that existed back what attaching changed.
-func (t *TUN) restore() {}

@@ -91,10 +91,18 @@ func TestIndexMayChangeWithAMove(t *testing.T) {
 	events := tun.Events()
 	expect(t, events, Event{Down: true, MTU: 1400})
 	// Take our index there.
-	taken := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "v0", Index: tun.Index()}, PeerName: "v1"}
-	if err := h.LinkAdd(taken); err != nil {
-		t.Skipf("needs veth interfaces (modprobe veth): %v", err)
-	}
+	inThere(t, there, func() error {
+		fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		t.Cleanup(func() { _ = unix.Close(fd) })
+		if err := unix.IoctlSetPointerInt(fd, unix.TUNSETIFINDEX, tun.Index()); err != nil {
+			return err
+		}
+		_, err = setInterface(fd, "taken", unix.IFF_TUN|unix.IFF_NO_PI)
+		return err
+	})
 	before := tun.Index()
 	must(t, netlink.LinkSetNsFd(link(t, "t0"), int(there)))
 	moved, err := h.LinkByName("t0")

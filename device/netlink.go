@@ -16,7 +16,8 @@ type linkState struct {
 	name  string
 	index int
 	mtu   int
-	up    bool // administratively
+	up    bool   // administratively
+	info  []byte // IFLA_LINKINFO, if it has one; valid until next is called again
 }
 
 // linkSocket is an rtnetlink socket in the namespace of one interface,
@@ -163,19 +164,30 @@ func (s *linkSocket) parse(m *syscall.NetlinkMessage) (*linkState, error) {
 	if m.Header.Type == unix.RTM_DELLINK {
 		return nil, errLeft
 	}
-	attrs, err := syscall.ParseNetlinkRouteAttr(m)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range attrs {
+	attributes(m.Data[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
 		switch {
-		case a.Attr.Type == unix.IFLA_MTU && len(a.Value) >= 4:
-			state.mtu = int(binary.NativeEndian.Uint32(a.Value))
-		case a.Attr.Type == unix.IFLA_IFNAME:
-			state.name = unix.ByteSliceToString(a.Value)
+		case kind == unix.IFLA_MTU && len(value) >= 4:
+			state.mtu = int(binary.NativeEndian.Uint32(value))
+		case kind == unix.IFLA_IFNAME:
+			state.name = unix.ByteSliceToString(value)
+		case kind == unix.IFLA_LINKINFO:
+			state.info = value
 		}
-	}
+	})
 	return &state, nil
+}
+
+// attributes calls f for each netlink attribute in b, up to the first one that
+// doesn't fit.
+func attributes(b []byte, f func(kind uint16, value []byte)) {
+	for len(b) >= unix.SizeofRtAttr {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < unix.SizeofRtAttr || n > len(b) {
+			return
+		}
+		f(binary.NativeEndian.Uint16(b[2:])&^unix.NLA_F_NESTED, b[unix.SizeofRtAttr:n])
+		b = b[min((n+3)&^3, len(b)):]
+	}
 }
 
 // inNamespace runs f on a thread that is in the network namespace ns, -1 for

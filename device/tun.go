@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -35,6 +36,12 @@ type Options struct {
 	// MTU is given to an interface that Open makes; 0 leaves the kernel's
 	// 1500. An interface that was there before keeps its own.
 	MTU int
+	// Offload lets the kernel hand over and take packets of up to 64 KiB, which
+	// the queues split and merge, and leave checksums to us. What the kernel
+	// doesn't know of that is done without; see [TUN.Features].
+	Offload bool
+
+	setOffload func(fd, flags int) error // TUNSETOFFLOAD, where tests put another; nil for the real one
 }
 
 // TUN is a layer 3 interface and this program's hold on it. All methods may be
@@ -43,6 +50,8 @@ type TUN struct {
 	// constant
 	queues  []*Queue
 	existed bool
+	virtio  bool
+	agreed  offloads
 	before  settings                           // what an interface that existed gets back on Close
 	enter   func(ns int, f func() error) error // inNamespace; tests have one without rights
 
@@ -52,6 +61,7 @@ type TUN struct {
 	watch  *linkSocket // what the watching goroutine waits on, nil for nothing
 	done   chan struct{}
 	closed bool
+	handed bool // another process may use the interface after us
 }
 
 // Open makes a TUN interface, or attaches to one of that name that exists and
@@ -65,7 +75,7 @@ func Open(o Options) (*TUN, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
 	}
-	a, err := attach(o.Name)
+	a, err := attach(o)
 	if err != nil {
 		return nil, err
 	}
@@ -101,6 +111,8 @@ func newTUN(a attachment) (*TUN, error) {
 	}
 	t := &TUN{
 		existed: a.existed,
+		virtio:  a.virtio,
+		agreed:  a.agreed,
 		before:  a.before,
 		enter:   inNamespace,
 		last:    linkState{name: a.name},
@@ -108,7 +120,11 @@ func newTUN(a attachment) (*TUN, error) {
 	}
 	// The poller must see the descriptor only now: before TUNSETIFF the kernel
 	// says that it can't be waited for.
-	t.queues = []*Queue{newQueue(os.NewFile(uintptr(a.fd), clonePath))}
+	q := newQueue(os.NewFile(uintptr(a.fd), clonePath), a.virtio, a.agreed)
+	if a.existed {
+		q.leave = t.restore
+	}
+	t.queues = []*Queue{q}
 	t.refresh()
 	return t, nil
 }
@@ -124,7 +140,21 @@ func (t *TUN) Existed() bool { return t.existed }
 // File is the first queue's open file, for handing the interface over to
 // another process (os/exec's ExtraFiles and FromFD there). Its Fd method makes
 // the file blocking, in this process too: who calls it reads no more here.
-func (t *TUN) File() *os.File { return t.queues[0].file }
+func (t *TUN) File() *os.File {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.handed = true
+	return t.queues[0].file
+}
+
+// Features says what the kernel and the queues leave to each other: "vnet_hdr
+// csum tso4 tso6 uso4 uso6", less on older kernels, or "none".
+func (t *TUN) Features() string {
+	if !t.virtio {
+		return "none"
+	}
+	return strings.TrimSpace("vnet_hdr " + t.agreed.String())
+}
 
 // Name is the interface's present name; the last known one when it is gone.
 func (t *TUN) Name() string {
@@ -172,8 +202,6 @@ func (t *TUN) Close() error {
 		t.watch.close()
 	}
 	t.mu.Unlock()
-
-	t.restore()
 	var errs []error
 	for _, q := range t.queues {
 		errs = append(errs, q.Close())

@@ -2,9 +2,11 @@ package device
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
+	"unsafe"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -51,25 +53,75 @@ func persistent(t testing.TB, name string, flags uint16, owner int) {
 
 func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
 	privateNetwork(t)
-	for _, c := range []struct {
-		name  string
-		flags uint16
-	}{
-		{"plain", unix.IFF_TUN | unix.IFF_NO_PI},
-		{"many", unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE},
+	for name, flags := range map[string]uint16{
+		"plain":  unix.IFF_TUN | unix.IFF_NO_PI,
+		"many":   unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE,
+		"pi":     unix.IFF_TUN,
+		"virtio": unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR,
 	} {
-		persistent(t, c.name, c.flags, 0)
-		must(t, netlink.LinkSetMTU(link(t, c.name), 1234))
-		must(t, netlink.LinkSetUp(link(t, c.name)))
-		tun := openTUN(t, Options{Name: c.name, MTU: 1420})
-		if !tun.Existed() || tun.MTU() != 1234 {
-			t.Errorf("%s: existed %v, MTU %d; want true, 1234", c.name, tun.Existed(), tun.MTU())
+		for _, offload := range []bool{false, true} {
+			name := fmt.Sprint(name, offload)
+			persistent(t, name, flags, 0)
+			must(t, netlink.LinkSetMTU(link(t, name), 1234))
+			must(t, netlink.LinkSetUp(link(t, name)))
+			before := shown(t, name)
+			tun := openTUN(t, Options{Name: name, MTU: 1420, Offload: offload})
+			if !tun.Existed() || tun.MTU() != 1234 {
+				t.Errorf("%s: existed %v, MTU %d; want true, 1234", name, tun.Existed(), tun.MTU())
+			}
+			// Its user may close the queues first.
+			must(t, tun.Queues()[0].Close())
+			must(t, tun.Close())
+			if after := shown(t, name); after != before {
+				t.Errorf("%s: it was %s\nand is now %s", name, before, after)
+			}
 		}
-		must(t, tun.Close())
-		after := link(t, c.name).Attrs()
-		if after.MTU != 1234 || after.RawFlags&unix.IFF_UP == 0 {
-			t.Errorf("%s: after Close the MTU is %d, flags are %#x", c.name, after.MTU, after.RawFlags)
-		}
+	}
+}
+
+// shown is what the kernel shows of a link, but for counters and carrier.
+func shown(t testing.TB, name string) string {
+	t.Helper()
+	l := link(t, name)
+	a := l.Attrs()
+	features := "?"
+	if s, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0); err == nil {
+		features = fmt.Sprint(ethtool(s, name, unix.ETHTOOL_GTSO), ethtool(s, name, unix.ETHTOOL_GTXCSUM))
+		_ = unix.Close(s)
+	}
+	return fmt.Sprintf("MTU %d, up %v, TUN %+v, TSO and checksums %s", a.MTU, a.RawFlags&unix.IFF_UP != 0, lookSettings(name), features)
+}
+
+// ethtool reads a feature in the old way: struct ethtool_value.
+func ethtool(socket int, name string, command uint32) uint32 {
+	value := [2]uint32{command, 0xff}
+	var ifr struct {
+		name [unix.IFNAMSIZ]byte
+		data unsafe.Pointer
+		_    [16]byte
+	}
+	copy(ifr.name[:], name)
+	ifr.data = unsafe.Pointer(&value)
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(socket), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&ifr)))
+	return value[1]
+}
+
+func TestInterfaceThatWasHandedOverIsNotRestored(t *testing.T) {
+	privateNetwork(t)
+	persistent(t, "t0", unix.IFF_TUN|unix.IFF_NO_PI, 0)
+	parent := openTUN(t, Options{Name: "t0", Offload: true})
+	fd, err := unix.FcntlInt(parent.File().Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	must(t, err)
+	child, err := FromFD(fd)
+	must(t, err)
+	t.Cleanup(func() { _ = child.Close() })
+	before := shown(t, "t0")
+	must(t, parent.Close())
+	if after := shown(t, "t0"); after != before {
+		t.Errorf("it was %s\nand is now %s", before, after)
+	}
+	if child.Features() != parent.Features() || !strings.Contains(child.Features(), "vnet_hdr") {
+		t.Errorf("features %q, and %q before", child.Features(), parent.Features())
 	}
 }
 

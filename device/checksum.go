@@ -1,0 +1,81 @@
+package device
+
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
+// An Internet checksum (RFC 1071) is a sum of 16-bit words with end-around
+// carry. The sums here are 64 bits wide, taken in the machine's byte order and
+// folded at the end; the order does not matter as long as numbers are read and
+// written in the same one (RFC 1071, 2.B). be16 brings in numbers that are not
+// in memory.
+
+// sum adds b, which begins at an even offset, to s. An odd last byte counts as
+// if a zero followed.
+func sum(s uint64, b []byte) uint64 {
+	var c uint64
+	for len(b) >= 64 {
+		w := b[:64:64] // one bounds check for all
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[0:]), 0)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[8:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[16:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[24:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[32:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[40:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[48:]), c)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[56:]), c)
+		s, c = bits.Add64(s, 0, c)
+		s += c
+		b = b[64:]
+	}
+	for len(b) >= 8 {
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(b), 0)
+		s += c // can't carry again: a sum that carried is at most 2^64 - 2
+		b = b[8:]
+	}
+	if len(b) > 0 {
+		var tail [8]byte
+		copy(tail[:], b)
+		s, c = bits.Add64(s, binary.NativeEndian.Uint64(tail[:]), 0)
+		s += c
+	}
+	return s
+}
+
+// fold makes 16 bits of a sum, in the machine's order.
+func fold(s uint64) uint16 {
+	s = s>>32 + s&0xffffffff
+	s = s>>32 + s&0xffffffff
+	s = s>>16 + s&0xffff
+	s = s>>16 + s&0xffff
+	return uint16(s)
+}
+
+// add adds two sums.
+func add(a, b uint64) uint64 {
+	s, c := bits.Add64(a, b, 0)
+	return s + c
+}
+
+// be16 is n as if it stood in a packet.
+func be16(n uint16) uint64 {
+	var b [2]byte
+	binary.BigEndian.PutUint16(b[:], n)
+	return uint64(binary.NativeEndian.Uint16(b[:]))
+}
+
+// load16 and store16 access a checksum field.
+func load16(b []byte) uint64     { return uint64(binary.NativeEndian.Uint16(b)) }
+func store16(b []byte, v uint16) { binary.NativeEndian.PutUint16(b, v) }
+
+// pseudo is the sum of the pseudo header (RFC 9293, 3.1; RFC 8200, 8.1) of a
+// segment of length bytes, at most 65,535. The packet begins with an IPv4 or
+// IPv6 header.
+func pseudo(packet []byte, protocol byte, length int) uint64 {
+	s := be16(uint16(length)) + be16(uint16(protocol))
+	if packet[0]>>4 == 4 {
+		return sum(s, packet[12:20])
+	}
+	return sum(s, packet[8:40])
+}

@@ -1,0 +1,462 @@
+package device
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+)
+
+// pair is two hosts whose TUNs are joined by a wire: 10.9.8.1 and fd98::1 in
+// the test's namespace, 10.9.8.2 and fd98::2 in another one.
+type pair struct {
+	here, there *TUN
+	ns          netns.NsHandle
+	packets     atomic.Int64 // that went over the wire
+	longest     atomic.Int64 // train
+}
+
+func newPair(t testing.TB, o Options) *pair {
+	t.Helper()
+	privateNetwork(t)
+	p := &pair{ns: anotherNetwork(t)}
+	o.Name, o.MTU = "here", 1420
+	p.here = openTUN(t, o)
+	inThere(t, p.ns, func() error {
+		o.Name = "there"
+		var err error
+		p.there, err = Open(o)
+		return err
+	})
+	t.Cleanup(func() { _ = p.there.Close() })
+	up(t, netns.None(), "here", "1")
+	up(t, p.ns, "there", "2")
+	var wires sync.WaitGroup
+	wires.Go(func() { p.carry(t, p.here.Queues()[0], p.there.Queues()[0]) })
+	wires.Go(func() { p.carry(t, p.there.Queues()[0], p.here.Queues()[0]) })
+	t.Cleanup(func() {
+		_, _ = p.here.Close(), p.there.Close()
+		wires.Wait()
+	})
+	return p
+}
+
+func inThere(t testing.TB, ns netns.NsHandle, f func() error) {
+	t.Helper()
+	must(t, inNamespace(int(ns), f))
+}
+
+func up(t testing.TB, ns netns.NsHandle, name, host string) {
+	t.Helper()
+	var h *netlink.Handle
+	var err error
+	if ns.IsOpen() {
+		h, err = netlink.NewHandleAt(ns)
+	} else {
+		h, err = netlink.NewHandle()
+	}
+	must(t, err)
+	defer h.Close()
+	l, err := h.LinkByName(name)
+	must(t, err)
+	must(t, h.AddrAdd(l, address(t, "10.9.8."+host+"/24")))
+	a := address(t, "fd98::"+host+"/64")
+	a.Flags = unix.IFA_F_NODAD
+	must(t, h.AddrAdd(l, a))
+	must(t, h.LinkSetUp(l))
+}
+
+// carry is the wire in one direction: it takes packets as they would be
+// sealed, and no packet is larger than the MTU.
+func (p *pair) carry(t testing.TB, from, to *Queue) {
+	memory := make([]byte, maxTrain*2048)
+	var out [][]byte
+	for {
+		first, rest, err := from.Read()
+		if err != nil {
+			return
+		}
+		out = out[:0]
+		for i := range first {
+			b := memory[i*2048 : i*2048 : (i+1)*2048]
+			b = append(append(b, first[i]...), rest[i]...)
+			if len(b) > 1420 {
+				t.Errorf("a packet of %d bytes on the wire", len(b))
+			}
+			out = append(out, b)
+		}
+		p.packets.Add(int64(len(out)))
+		if n := int64(len(out)); n > p.longest.Load() {
+			p.longest.Store(n)
+		}
+		if err := to.Write(out); err != nil {
+			return
+		}
+	}
+}
+
+// transfer sends n bytes over TCP from here to there and compares hashes.
+func (p *pair) transfer(t testing.TB, to string, n int64) {
+	t.Helper()
+	var l net.Listener
+	inThere(t, p.ns, func() (err error) {
+		l, err = net.Listen("tcp", to)
+		return err
+	})
+	defer func() { _ = l.Close() }()
+	received := make(chan [32]byte, 1)
+	go func() {
+		h := sha256.New()
+		if c, err := l.Accept(); err == nil {
+			_, _ = io.Copy(h, c)
+			_ = c.Close()
+		}
+		received <- [32]byte(h.Sum(nil))
+	}()
+	c, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
+	must(t, err)
+	must(t, c.SetDeadline(time.Now().Add(60*time.Second)))
+	sent := sha256.New()
+	var seed [32]byte
+	_, err = io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8(seed), n)
+	must(t, err)
+	must(t, c.(*net.TCPConn).CloseWrite())
+	if got := <-received; got != [32]byte(sent.Sum(nil)) {
+		t.Errorf("%s: what arrived is not what was sent", to)
+	}
+	_ = c.Close()
+}
+
+// sumErrors counts packets with a wrong checksum that both hosts have seen.
+func (p *pair) sumErrors(t testing.TB) (n int) {
+	t.Helper()
+	read := func() error {
+		for _, file := range []string{"snmp", "snmp6"} {
+			b, err := os.ReadFile("/proc/thread-self/net/" + file)
+			if err != nil {
+				return err
+			}
+			n += csumErrors(string(b))
+		}
+		return nil
+	}
+	must(t, read())
+	inThere(t, p.ns, read)
+	return n
+}
+
+func csumErrors(snmp string) (n int) {
+	var names []string
+	for line := range strings.Lines(snmp) {
+		f := strings.Fields(line)
+		if len(f) == 2 && strings.HasSuffix(f[0], "InCsumErrors") {
+			var v int
+			_, _ = fmt.Sscan(f[1], &v)
+			n += v
+		}
+		for i := range f {
+			if len(names) == len(f) && names[i] == "InCsumErrors" && names[0] == f[0] {
+				var v int
+				_, _ = fmt.Sscan(f[i], &v)
+				n += v
+			}
+		}
+		names = f
+	}
+	return n
+}
+
+func TestStreamsArriveWholeWithOffloads(t *testing.T) {
+	p := newPair(t, Options{Offload: true})
+	t.Log(p.here.Features())
+	for _, to := range []string{"10.9.8.2:80", "[fd98::2]:80"} {
+		begin := time.Now()
+		p.transfer(t, to, 32<<20)
+		t.Logf("%s: %.2f Gb/s, %d packets, longest train %d", to, 32<<23/1e9/time.Since(begin).Seconds(), p.packets.Load(), p.longest.Load())
+	}
+	if n := p.sumErrors(t); n != 0 {
+		t.Errorf("%d wrong checksums", n)
+	}
+	for _, tun := range []*TUN{p.here, p.there} {
+		if d := tun.Drops(); len(d) != 0 {
+			t.Errorf("drops %v", d)
+		}
+	}
+	if strings.Contains(p.here.Features(), "tso4") && (p.longest.Load() < 20 || !p.there.queues[0].merged[0]) {
+		t.Errorf("longest train %d, TCP merged %v: offloads did nothing", p.longest.Load(), p.there.queues[0].merged[0])
+	}
+}
+
+func TestStreamsArriveWholeWithoutSomeOffloads(t *testing.T) {
+	for _, c := range []struct {
+		features string
+		refused  int // TUNSETOFFLOAD with any of these bits is EINVAL
+	}{
+		{"vnet_hdr csum tso4 tso6", unix.TUN_F_USO4},
+		{"vnet_hdr csum", unix.TUN_F_TSO4},
+		{"vnet_hdr", unix.TUN_F_CSUM},
+	} {
+		// A namespace and a locked thread of its own for each.
+		t.Run(c.features, func(t *testing.T) {
+			p := newPair(t, Options{Offload: true, setOffload: func(fd, flags int) error {
+				if flags&c.refused != 0 {
+					return unix.EINVAL
+				}
+				return setOffload(fd, flags)
+			}})
+			if p.here.Features() != c.features {
+				t.Errorf("features %q", p.here.Features())
+			}
+			p.transfer(t, "10.9.8.2:80", 4<<20)
+			p.transfer(t, "[fd98::2]:80", 4<<20)
+			if n := p.sumErrors(t); n != 0 {
+				t.Errorf("%d wrong checksums", n)
+			}
+		})
+	}
+}
+
+func TestDatagramTrainsArriveWhole(t *testing.T) {
+	const size, n = 1200, 40
+	for _, to := range []string{"10.9.8.2:7", "[fd98::2]:7"} {
+		for _, gro := range []int{0, 1} {
+			t.Run(fmt.Sprint(to, gro), func(t *testing.T) {
+				p := newPair(t, Options{Offload: true})
+				if !strings.Contains(p.here.Features(), "uso4") {
+					t.Skip("needs TUN_F_USO4: Linux 6.2")
+				}
+				var in *net.UDPConn
+				inThere(t, p.ns, func() error {
+					l, err := net.ListenPacket("udp", to)
+					if err == nil {
+						in = l.(*net.UDPConn)
+						err = setUDP(in, unix.UDP_GRO, gro)
+					}
+					return err
+				})
+				defer func() { _ = in.Close() }()
+				out := sender(t, to)
+				must(t, setUDP(out, unix.UDP_SEGMENT, size))
+				payload := noise(rand.New(rand.NewPCG(1, 1)), size*n-17)
+				_, err := out.Write(payload)
+				must(t, err)
+				var got []byte
+				b := make([]byte, 1<<16)
+				reads := 0
+				must(t, in.SetReadDeadline(time.Now().Add(10*time.Second)))
+				for len(got) < len(payload) {
+					k, err := in.Read(b)
+					must(t, err)
+					got = append(got, b[:k]...)
+					reads++
+				}
+				if !bytes.Equal(got, payload) {
+					t.Error("what arrived is not what was sent")
+				}
+				if gro == 0 && reads != n || gro == 1 && reads > 2 {
+					t.Errorf("%d datagrams", reads)
+				}
+				if k := p.sumErrors(t); k != 0 {
+					t.Errorf("%d wrong checksums", k)
+				}
+			})
+		}
+	}
+}
+
+func setUDP(c *net.UDPConn, option, value int) error {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var set error
+	err = raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.IPPROTO_UDP, option, value) })
+	if err != nil {
+		return err
+	}
+	return set
+}
+
+// Multicast, ICMP, fragments: what is no TCP and no UDP must get through too.
+func TestOtherPacketsPassUnchanged(t *testing.T) {
+	privateNetwork(t)
+	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true})
+	addressed(t, tun)
+	c := sender(t, "10.9.8.2:9")
+	payload := noise(rand.New(rand.NewPCG(1, 1)), 3000)
+	_, err := c.Write(payload)
+	must(t, err)
+	first, rest, err := tun.Queues()[0].Read()
+	must(t, err)
+	var got []byte
+	for i := range first {
+		p := join(first, rest, i)
+		if len(p) > 1420 || plainSum(p[:20]) != 0xffff {
+			t.Errorf("fragment %d has %d bytes, header sum %#x", i, len(p), plainSum(p[:20]))
+		}
+		got = append(got, p[20:]...)
+	}
+	if len(first) != 3 || !bytes.Equal(got[8:], payload) {
+		t.Errorf("%d fragments with %d bytes", len(first), len(got))
+	}
+}
+
+func TestRefusedSuperPacketGoesOutSinglyAndUnchanged(t *testing.T) {
+	privateNetwork(t)
+	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true})
+	q := tun.Queues()[0]
+	var wrote [][]byte
+	refuse, merged := true, 0
+	q.writev = func(_ uintptr, v []unix.Iovec) unix.Errno {
+		if decodeVirtio(bytesOf(v[0])).gsoType != 0 {
+			merged++
+			if refuse {
+				return unix.EINVAL
+			}
+			return 0
+		}
+		wrote = append(wrote, bytes.Clone(bytesOf(v[1])))
+		return 0
+	}
+	train := stream{size: 100, payload: make([]byte, 800), flags: tcpACK | tcpPSH, ttl: 64}.packets()
+	want := train
+	for round := range 3 {
+		wrote = nil
+		must(t, q.Write(train))
+		if len(wrote) != len(want) {
+			t.Fatalf("round %d: %d packets", round, len(wrote))
+		}
+		for i := range wrote {
+			if d := difference(wrote[i], want[i]); d != "" {
+				t.Errorf("round %d, packet %d: %s", round, i, d)
+			}
+		}
+	}
+	if merged != 1 {
+		t.Errorf("%d tries with a kernel that refuses", merged)
+	}
+	// One that knows the kind and refuses one packet is tried again.
+	q.mergeTCP, refuse, merged = true, false, 0
+	must(t, q.Write(train))
+	refuse = true
+	must(t, q.Write(train))
+	must(t, q.Write(train))
+	if merged != 3 {
+		t.Errorf("%d tries with a kernel that knows merged packets", merged)
+	}
+}
+
+func bytesOf(v unix.Iovec) []byte { return unsafe.Slice(v.Base, int(v.Len)) }
+
+func TestPayloadsThatLieInARowAreOnePiece(t *testing.T) {
+	privateNetwork(t)
+	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true})
+	q := tun.Queues()[0]
+	pieces, total := 0, 0
+	q.writev = func(_ uintptr, v []unix.Iovec) unix.Errno {
+		pieces, total = len(v), 0
+		for i := range v {
+			total += int(v[i].Len)
+		}
+		return 0
+	}
+	train := stream{size: 100, payload: make([]byte, 800), flags: tcpACK | tcpPSH, ttl: 64}.packets()
+	must(t, q.Write(train))
+	if pieces != 9 || total != virtioSize+40+800 {
+		t.Errorf("%d pieces, %d bytes", pieces, total)
+	}
+}
+
+func TestBigSuperPacketIsReadInSeveralTrains(t *testing.T) {
+	for _, long := range []bool{false, true} {
+		s := stream{v6: true, size: 200, payload: noise(rand.New(rand.NewPCG(1, 1)), 200*300), flags: tcpACK | tcpPSH, ttl: 64}
+		if long {
+			s.extension = make([]byte, 128)
+		}
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+		must(t, err)
+		q := newQueue(os.NewFile(uintptr(fds[0]), "fake"), true, 0)
+		must(t, unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
+		h, p := s.whole()
+		b := make([]byte, virtioSize)
+		h.encode(b)
+		want := s.packets()
+		for range 2 {
+			_, err = unix.Write(fds[1], append(b, p...))
+			must(t, err)
+		}
+		must(t, unix.Close(fds[1]))
+		n := 0
+		for {
+			first, rest, err := q.Read()
+			if err == io.EOF {
+				break
+			}
+			must(t, err)
+			if len(first) > maxTrain || long && len(first) > 1 {
+				t.Fatalf("%d packets at once", len(first))
+			}
+			for i := range first {
+				p := join(first, rest, i)
+				if d := difference(p, want[n%len(want)]); d != "" {
+					t.Fatalf("packet %d: %s", n, d)
+				}
+				clear(first[i]) // the caller may
+				clear(rest[i])
+				n++
+			}
+		}
+		if n != 2*len(want) {
+			t.Errorf("long %v: %d packets, want %d", long, n, 2*len(want))
+		}
+		must(t, q.Close())
+	}
+}
+
+func TestOffloadedReadAndWriteDoNotAllocate(t *testing.T) {
+	privateNetwork(t)
+	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true})
+	addressed(t, tun)
+	q := tun.Queues()[0]
+	c := sender(t, "10.9.8.2:9")
+	if err := setUDP(c, unix.UDP_SEGMENT, 1000); err != nil {
+		t.Skipf("needs UDP_SEGMENT: Linux 4.18 (%v)", err)
+	}
+	raw, err := c.SyscallConn()
+	must(t, err)
+	payload := make([]byte, 30000)
+	send := func(fd uintptr) bool {
+		_, _ = unix.Write(int(fd), payload)
+		return true
+	}
+	out := stream{size: 1300, payload: make([]byte, 39000), flags: tcpACK, ttl: 64}.packets()
+	for _, p := range out {
+		p[19] = 99 // no host, which answers nothing
+		repair(p)
+	}
+	n := testing.AllocsPerRun(200, func() {
+		_ = raw.Write(send)
+		if first, _, err := q.Read(); err != nil || len(first) != 30 {
+			t.Fatal(len(first), err)
+		}
+		if err := q.Write(out); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if n != 0 {
+		t.Errorf("%v allocations per train", n)
+	}
+}

@@ -1,0 +1,105 @@
+package device
+
+import (
+	"io"
+
+	"golang.org/x/sys/unix"
+)
+
+// Read waits for a packet and then takes along what else is there without
+// waiting, at most 128 packets. Packet i is first[i] followed by rest[i];
+// first[i] holds its first 64 bytes, 128 where its headers are longer than 64,
+// or all of it, and rest[i] what remains, nil for nothing. The memory is the
+// queue's: the caller may change it until it calls Read again, and then it is
+// no more the caller's.
+//
+// The error is ErrGone after the interface was deleted and os.ErrClosed after
+// Close. While the interface is down Read waits.
+func (q *Queue) Read() (first, rest [][]byte, err error) {
+	q.first, q.rest = q.first[:0], q.rest[:0]
+	if !q.super.more() {
+		q.used = 0
+	}
+	if q.readErr == nil {
+		if err := q.raw.Read(q.fill); err != nil && q.readErr == nil {
+			q.readErr = q.explain(err)
+		}
+	}
+	if len(q.first) > 0 {
+		return q.first, q.rest, nil
+	}
+	return nil, nil, q.readErr
+}
+
+// readBurst reads until nothing is there. It returns false to be called again
+// when there is something.
+func (q *Queue) readBurst(fd uintptr) (done bool) {
+	for q.split() && len(q.first) < maxTrain && len(q.arena)-q.used >= maxRead {
+		n, err := unix.Read(int(fd), q.arena[q.used:])
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.EAGAIN:
+			return len(q.first) > 0
+		case err != nil:
+			q.readErr = q.explain(err)
+			return true
+		case n == 0:
+			q.readErr = io.EOF
+			return true
+		}
+		packet := q.arena[q.used : q.used+n : q.used+n]
+		if q.virtio {
+			q.take(packet)
+		} else {
+			q.add(packet)
+		}
+		q.used = (q.used + n + packetAlign - 1) &^ (packetAlign - 1)
+	}
+	return true
+}
+
+// take appends what was read with a virtio header before it. A header that
+// lies costs its packet.
+func (q *Queue) take(b []byte) {
+	if len(b) <= virtioSize {
+		q.drops.header.Add(1)
+		return
+	}
+	h, packet := decodeVirtio(b), b[virtioSize:]
+	if h.gsoType != unix.VIRTIO_NET_HDR_GSO_NONE {
+		if !q.super.begin(h, packet) {
+			q.drops.header.Add(1)
+		}
+		return // split goes on
+	}
+	if h.partial() && !h.complete(packet) {
+		q.drops.header.Add(1)
+		return
+	}
+	q.add(packet)
+}
+
+// split appends segments of the super-packet. False: the train is full, or must
+// end here.
+func (q *Queue) split() bool {
+	for q.super.more() {
+		i := len(q.first)
+		if i == maxTrain || q.super.long && i > 0 {
+			return false
+		}
+		first, rest := q.super.next(q.slots[i*longFirst : (i+1)*longFirst])
+		q.first, q.rest = append(q.first, first), append(q.rest, rest)
+	}
+	return true
+}
+
+// add appends a whole packet to the train.
+func (q *Queue) add(packet []byte) {
+	if len(packet) <= firstSize {
+		q.first, q.rest = append(q.first, packet), append(q.rest, nil)
+		return
+	}
+	q.first = append(q.first, packet[:firstSize:firstSize])
+	q.rest = append(q.rest, packet[firstSize:])
+}
