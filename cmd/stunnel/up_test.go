@@ -1,0 +1,289 @@
+package main
+
+import (
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"stunnel/cmd/internal/control"
+	"stunnel/crypto"
+)
+
+// pidOf is the process that serves the control socket of an interface on the host.
+func (b *box) pidOf(name string) (pid int) {
+	b.t.Helper()
+	err := b.do(func() error {
+		c, err := control.Dial(name)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		pid = c.PID()
+		return nil
+	})
+	if err != nil || pid == 0 {
+		b.t.Fatalf("who runs %s: %d, %v", name, pid, err)
+	}
+	return pid
+}
+
+func TestUpMakesWhatTheFileSaysAndASignalTakesItAway(t *testing.T) {
+	for _, end := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP} {
+		b := newBox(t)
+		before := b.state()
+		p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\nMTU = 1400\n")).untilReady()
+		state := b.state() + b.sh("ip link show dev peer; ip route; ip -6 route")
+		for _, want := range []string{"10.5.0.1/24", "fd05::1/64", "mtu 1400", "10.6.0.0/16 dev peer", "fd06::/32 dev peer", "peer.sock"} {
+			if !strings.Contains(state, want) {
+				t.Errorf("no %q:\n%s", want, state)
+			}
+		}
+		if strings.Contains(state, "10.5.0.2 dev peer") {
+			t.Errorf("a route that the connected one covers already:\n%s", state)
+		}
+		p.signal(end)
+		p.wants(0, "address 10.5.0.1/24", "address fd05::1/64", "MTU 1400", "route 10.6.0.0/16", "route fd06::/32", "UDP port 4711")
+		b.same(before)
+	}
+}
+
+func TestUpEndsWhenTheControlSocketAsks(t *testing.T) {
+	b := newBox(t)
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "")).untilReady()
+	down := b.start(nil, "stunnel", "down", "peer")
+	down.wants(0, "peer is down")
+	b.same(before) // when down has returned, not some time later
+	p.wants(0)
+}
+
+func TestTheLossOfItsInterfaceEndsUpWithAnError(t *testing.T) {
+	b := newBox(t)
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PreDown = echo before\nPostDown = echo afterwards\n")).untilReady()
+	b.sh("ip link delete peer")
+	p.wants(1, "peer was deleted", "before\n", "afterwards\n") // what PreUp and PostUp did outside must be taken back
+	b.same(before)
+}
+
+func TestHooksRunInOrderWithTheNameOfTheInterface(t *testing.T) {
+	b := newBox(t)
+	log := filepath.Join(b.dir, "hooks")
+	note := func(word string) string {
+		return word + " = ip -br addr show dev %i | sed 's/^/" + word + " %i /' >> " + log + "; echo said by " + word + "; wg show %i listen-port >> " + log + "\n"
+	}
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf",
+		"ListenPort = 4711\nPreUp = echo first > "+log+"\n"+note("PreUp")+note("PostUp")+note("PreDown")+
+			"PostDown = ip link show %i 2>/dev/null || echo PostDown gone >> "+log+" # as wg-quick has it\n")).untilReady()
+	p.signal(unix.SIGTERM)
+	p.wants(0, "said by PreUp", "said by PostUp", "said by PreDown")
+	text, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) > 3 && strings.Contains(line, "10.5.0.1") {
+			f = append(f[:2], "with address")
+		} else if len(f) > 2 {
+			f = f[:2]
+		}
+		got = append(got, strings.Join(f, " "))
+	}
+	want := "first, PreUp peer, 0, PostUp peer with address, 4711, PreDown peer with address, 4711, PostDown gone"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("hooks: %s\nwant   %s\n%s", strings.Join(got, ", "), want, text)
+	}
+}
+
+func TestAFailureAtAnyStepLeavesNothingBehind(t *testing.T) {
+	key := crypto.NewPrivateKey().Base64()
+	for name, c := range map[string]struct {
+		prepare string   // on the host
+		file    string   // "" is a file of tunnelFile with more
+		more    string   // for [Interface]
+		words   []string // of the error
+	}{
+		"PreUp":              {more: "PreUp = exit 3\n", words: []string{"PreUp", "exit 3", "exit status 3"}},
+		"PreUp in a pipe":    {more: "PreUp = false | true\n", words: []string{"PreUp", "exit status 1"}},
+		"PreUp before a ;":   {more: "PreUp = false; true\n", words: []string{"PreUp", "exit status 1"}},
+		"PostUp":             {more: "PostUp = ip addr show dev %i; false\n", words: []string{"PostUp", "exit status 1"}},
+		"a key in a hook":    {more: "PreUp = false " + key + "\n", words: []string{"PreUp", "(key)"}},
+		"MTU":                {more: "MTU = 65536\n", words: []string{"65536"}},
+		"route":              {prepare: "ip link add eth0 type veth; ip link set eth0 up; ip route add 10.6.0.0/16 dev eth0", words: []string{"10.6.0.0/16", "eth0", "peer"}},
+		"IPv6 route":         {prepare: "ip link add eth0 type veth; ip link set eth0 up; ip -6 route add fd06::/32 dev eth0", words: []string{"fd06::/32", "eth0", "peer"}},
+		"IPv6 off":           {prepare: "echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6", words: []string{"IPv6", "disable_ipv6"}},
+		"other interface":    {prepare: "ip link add peer type veth", words: []string{"peer", "veth"}},
+		"file in the way":    {prepare: "mkdir -p /var/run/wireguard/peer.sock", words: []string{"peer.sock"}},
+		"no key after hooks": {file: "[Interface]\nPostUp = true\n", words: []string{"private key"}},
+		"name unknown":       {file: "[Interface]\nPrivateKey = " + key + "\n[Peer]\nPublicKey = " + crypto.NewPrivateKey().Public().String() + "\nEndpoint = nowhere.invalid:1\nAllowedIPs = 10.0.0.2/32\n", words: []string{"nowhere.invalid"}},
+		"a hook's default route": {more: "PreUp = wg set %i peer " + crypto.NewPrivateKey().Public().String() + " allowed-ips 0.0.0.0/0\n",
+			words: []string{"0.0.0.0/0", "Table"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBox(t)
+			b.sh(c.prepare)
+			path := filepath.Join(b.dir, "peer.conf")
+			if c.file != "" {
+				b.file("peer.conf", c.file)
+			} else {
+				b.tunnelFile("peer.conf", c.more)
+			}
+			b.sh("mkdir -p /var/run/wireguard")
+			before := b.state()
+			p := b.start([]string{"WG_ENDPOINT_RESOLUTION_RETRIES=0"}, "stunnel", "up", path)
+			p.wants(1, c.words...)
+			if strings.Contains(p.said(), key) {
+				t.Errorf("the key is in the error:\n%s", p.said())
+			}
+			b.same(before)
+		})
+	}
+}
+
+func TestAPortThatIsTakenIsSaidAndNothingIsLeft(t *testing.T) {
+	b := newBox(t)
+	var c net.PacketConn
+	err := b.do(func() (err error) {
+		c, err = net.ListenPacket("udp", "[::]:4711")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	b.sh("mkdir -p /var/run/wireguard")
+	before := b.state()
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\n")).wants(1, "4711", "ListenPort")
+	b.same(before)
+}
+
+func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
+	b := newBox(t)
+	fifo := filepath.Join(b.dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := b.state()
+	// Opening a fifo waits for the other side: so we know that the hook runs, and it never ends by itself.
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostUp = echo > "+fifo+"; read x < "+fifo+"\n"))
+	if _, err := os.ReadFile(fifo); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGTERM)
+	p.wants(0)
+	b.same(before)
+}
+
+func TestASecondUpSaysThatItIsRunning(t *testing.T) {
+	b := newBox(t)
+	path := b.tunnelFile("peer.conf", "")
+	b.start(nil, "stunnel", "up", path).untilReady()
+	before := b.state()
+	b.start(nil, "stunnel", "up", path).wants(1, "peer is running already", "stunnel down peer")
+	b.same(before)
+}
+
+func TestAPersistentInterfaceIsLeftAsItWasFound(t *testing.T) {
+	b := newBox(t)
+	b.sh(`ip tuntap add dev peer mode tun; ip link set peer mtu 1300; ip addr add 10.5.0.1/24 dev peer
+		ip addr add 10.99.0.1/24 dev peer; ip addr add fd99::1/64 dev peer; mkdir -p /var/run/wireguard`)
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "")).untilReady()
+	p.signal(unix.SIGTERM)
+	p.wants(0)
+	b.same(before)
+}
+
+func TestDetachReturnsWhenAllIsThere(t *testing.T) {
+	b := newBox(t)
+	before := b.state()
+	log := filepath.Join(b.dir, "log")
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostDown = echo hooks are heard\n"), "--detach", "--log-file", log)
+	p.wants(0, "address 10.5.0.1/24", ": ready")
+	state := b.state()
+	for _, want := range []string{"10.5.0.1/24", "fd05::1/64", "10.6.0.0/16 dev peer", "fd06::/32 dev peer", "peer.sock"} {
+		if !strings.Contains(state, want) {
+			t.Errorf("no %q:\n%s", want, state)
+		}
+	}
+	pid := b.pidOf("peer")
+	if sid, err := unix.Getsid(pid); err != nil || sid != pid {
+		t.Errorf("session %d of the process %d, %v", sid, pid, err)
+	}
+	if cwd, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd"); cwd != "/" {
+		t.Errorf("working directory %s, %v", cwd, err)
+	}
+	for _, fd := range []string{"0", "1", "2"} {
+		if open, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd); open != "/dev/null" {
+			t.Errorf("descriptor %s is %s, %v", fd, open, err)
+		}
+	}
+	ended := gone(t, pid)
+	if err := unix.Kill(pid, unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	ended()
+	b.same(before)
+	text, err := os.ReadFile(log)
+	if err != nil || !strings.Contains(string(text), "stunnel: peer: going down") || !strings.Contains(string(text), "hooks are heard") {
+		t.Errorf("log: %s, %v", text, err)
+	}
+}
+
+func TestDetachHasTheFateOfADaemonThatFails(t *testing.T) {
+	b := newBox(t)
+	b.sh("mkdir -p /var/run/wireguard")
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostUp = false\n"), "--detach")
+	p.wants(1, "PostUp")
+	if n := strings.Count(p.said(), "stunnel: error:"); n != 1 {
+		t.Errorf("%d errors, want one:\n%s", n, p.said())
+	}
+	b.same(before)
+}
+
+func TestInterruptedDetachLeavesNothing(t *testing.T) {
+	b := newBox(t)
+	fifo := filepath.Join(b.dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostUp = echo > "+fifo+"; read x < "+fifo+"\n"), "--detach")
+	if _, err := os.ReadFile(fifo); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGINT)
+	p.wants(1, "before it was ready")
+	b.same(before)
+}
+
+func TestWrongUseOfUpIsWrongUsage(t *testing.T) {
+	b := newBox(t)
+	path := b.tunnelFile("peer.conf", "")
+	b.start(nil, "stunnel", "up", path, "--log-level", "loud").wants(2, "--log-level")
+	b.start(nil, "stunnel", "up", path, "--log-file", "x").wants(2, "--detach")
+	b.start(nil, "stunnel", "up", path, "--detach", "--log-file", "/nonexistent/x").wants(1, "/nonexistent/x")
+}
+
+func TestBoottimeGoesOn(t *testing.T) {
+	first := boottime()
+	var up unix.Sysinfo_t
+	if err := unix.Sysinfo(&up); err != nil {
+		t.Fatal(err)
+	}
+	if d := first - time.Duration(up.Uptime)*time.Second; d < -2*time.Second || d > 2*time.Second {
+		t.Errorf("%v, but the machine is up for %d s", first, up.Uptime)
+	}
+	if second := boottime(); second <= first {
+		t.Errorf("%v after %v", second, first)
+	}
+}
