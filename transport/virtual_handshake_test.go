@@ -1,13 +1,11 @@
 package transport_test
 
 import (
-	"fmt"
 	"net/netip"
 	"testing"
 	"time"
 
 	"stunnel/crypto"
-	"stunnel/test/memnet"
 	"stunnel/test/memnet/packet"
 	"stunnel/transport"
 )
@@ -188,105 +186,6 @@ func TestDifferentPresharedKeysMakeNoSession(t *testing.T) {
 		b.change(transport.PeerConfig{PublicKey: a.public, PresharedKey: a.peers[0].PresharedKey})
 		w.pass(2 * time.Second)
 		b.mustHear("lost")
-	})
-}
-
-func TestBothEndsInitiatingAtOnceLoseNothing(t *testing.T) {
-	for _, delay := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 700 * time.Millisecond} {
-		t.Run(delay.String(), func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				w.network.Impair(memnet.Impairment{Delay: delay})
-				a, b := w.couple()
-				a.say(b, "from a")
-				b.say(a, "from b")
-				w.pass(20 * time.Second)
-				b.mustHear("from a")
-				a.mustHear("from b")
-				if n := len(w.sightings(0, "", crypto.TypeInitiation)); n > 4 {
-					t.Errorf("%d initiations", n)
-				}
-				sent, atA, atB := w.chat(a, b, time.Second, 10*time.Minute)
-				if atA != sent || atB != sent {
-					t.Errorf("of %d each way, %d and %d arrived", sent, atA, atB)
-				}
-				// One handshake in 120 s, where ends that cross now and then need two.
-				if n := len(w.sightings(0, "", crypto.TypeInitiation)); n > 4+2*6 {
-					t.Errorf("%d initiations in ten minutes", n)
-				}
-			})
-		})
-	}
-}
-
-// Both ends of a crossing may also come out with a session of their own each:
-// the later one's confirmation decides. Whatever they settle on, the other's
-// data must open.
-func TestCrossingHandshakesSettleWhateverTheirOffset(t *testing.T) {
-	for offset := time.Duration(0); offset <= 120*time.Millisecond; offset += 15 * time.Millisecond {
-		t.Run(offset.String(), func(t *testing.T) {
-			inWorld(t, func(w *world) {
-				a, b := w.couple()
-				w.network.Link(a.host, b.host, memnet.Impairment{Delay: 50 * time.Millisecond})
-				w.network.Link(b.host, a.host, memnet.Impairment{Delay: 20 * time.Millisecond})
-				a.say(b, "from a")
-				w.pass(offset)
-				b.say(a, "from b")
-				w.pass(15 * time.Second)
-				b.mustHear("from a")
-				a.mustHear("from b")
-				for k := range 10 {
-					text := fmt.Sprint("after ", k)
-					a.say(b, text)
-					b.say(a, text)
-					w.pass(200 * time.Millisecond)
-					a.mustHear(text)
-					b.mustHear(text)
-				}
-			})
-		})
-	}
-}
-
-func TestARestartedPeerIsFoundAgain(t *testing.T) {
-	t.Run("when it speaks first", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			a, b := w.acquainted()
-			b.restart()
-			b.say(a, "I am new")
-			w.pass(4 * latency)
-			a.mustHear("I am new")
-			a.say(b, "welcome")
-			w.pass(2 * latency)
-			b.mustHear("welcome")
-		})
-	})
-	t.Run("when it listens only", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			a, b := w.acquainted()
-			b.restart()
-			b.heard()
-			begin := w.now()
-			for w.now() < begin+20*time.Second {
-				a.say(b, "are you there")
-				w.pass(100 * time.Millisecond)
-			}
-			got := b.heard()
-			if len(got) < 30 || len(got) > 60 {
-				t.Errorf("heard %d of 200 packets; the session should have been renewed after 15 s", len(got))
-			}
-			if n := len(w.sightings(begin, "a", crypto.TypeInitiation)); n != 1 {
-				t.Errorf("%d initiations", n)
-			}
-		})
-	})
-	t.Run("when it was the initiator", func(t *testing.T) {
-		inWorld(t, func(w *world) {
-			a, b := w.acquainted()
-			a.restart()
-			a.say(b, "I am new")
-			w.pass(4 * latency)
-			b.mustHear("I am new")
-		})
 	})
 }
 

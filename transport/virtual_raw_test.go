@@ -128,16 +128,6 @@ func (r *raw) next(d time.Duration, kind crypto.MessageType) ([]byte, bool) {
 	}
 }
 
-// drain throws away what has come.
-func (r *raw) drain() {
-	r.w.settle()
-	for {
-		if _, ok := r.socket.Next(0); !ok {
-			return
-		}
-	}
-}
-
 // shake does a whole handshake as initiator, without the confirmation that the
 // first transport message is.
 func (r *raw) shake() *crypto.Keypair {

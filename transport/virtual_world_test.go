@@ -1,7 +1,6 @@
 package transport_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
@@ -14,8 +13,6 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/test/memnet"
-	"stunnel/test/memnet/packet"
-	"stunnel/transport"
 )
 
 // The tests in the virtual_ files see Tunnels from outside: packets go in and
@@ -192,162 +189,6 @@ func story(all []sighting) string {
 	return b.String()
 }
 
-// end is one Tunnel with its host and device.
-type end struct {
-	w       *world
-	name    string
-	private crypto.PrivateKey
-	public  crypto.PublicKey
-	outer   netip.AddrPort
-	inner   netip.Addr
-	inner6  netip.Addr
-	host    *memnet.Host
-	peers   []transport.PeerConfig // as configured by meet, for a restart
-
-	device *memnet.Device
-	tunnel *transport.Tunnel
-	cancel context.CancelFunc
-	ended  chan error
-}
-
-func outerAddress(n int) netip.Addr  { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
-func outerAddress6(n int) netip.Addr { return netip.MustParseAddr(fmt.Sprintf("2001:db8::%d", n)) }
-
-// end starts a tunnel number n: 192.0.2.n and 2001:db8::n outside, 10.0.0.n
-// and fd00::n inside. It has no peers, is up, and ends with the test.
-func (w *world) end(name string, n int) *end {
-	w.t.Helper()
-	private := crypto.NewPrivateKey()
-	e := &end{
-		w: w, name: name, private: private, public: private.Public(),
-		outer:  netip.AddrPortFrom(outerAddress(n), outerPort),
-		inner:  netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}),
-		inner6: netip.MustParseAddr(fmt.Sprintf("fd00::%d", n)),
-		host:   w.network.Host(name, outerAddress(n), outerAddress6(n)),
-	}
-	w.mu.Lock()
-	w.ends[e.host] = true
-	w.mu.Unlock()
-	e.start(1)
-	w.t.Cleanup(e.shutDown)
-	return e
-}
-
-// start makes the end's Tunnel with n lanes and brings it up.
-func (e *end) start(lanes int) {
-	e.w.t.Helper()
-	e.device = memnet.NewDevice(lanes)
-	var queues []transport.Queue
-	for _, q := range e.device.Queues() {
-		queues = append(queues, q)
-	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu})
-	port := uint16(outerPort)
-	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
-	ctx, cancel := context.WithCancel(context.Background())
-	e.cancel = cancel
-	ended := make(chan error, 1)
-	e.ended = ended
-	go func(t *transport.Tunnel) { ended <- t.Run(ctx) }(e.tunnel)
-	if err := e.tunnel.SetUp(true); err != nil {
-		e.w.t.Fatalf("%s: SetUp: %v", e.name, err)
-	}
-	e.w.settle()
-}
-
-func (e *end) listen(port uint16, n int, mark uint32) ([]transport.Socket, error) {
-	opened, err := e.host.Listen(port, n, mark)
-	if err != nil {
-		return nil, err
-	}
-	var sockets []transport.Socket
-	for _, s := range opened {
-		sockets = append(sockets, s)
-	}
-	return sockets, nil
-}
-
-// shutDown ends the Tunnel and checks that it went quietly. A second one does
-// nothing.
-func (e *end) shutDown() {
-	if e.cancel == nil {
-		return
-	}
-	e.cancel()
-	e.cancel = nil
-	select {
-	case err := <-e.ended:
-		if err != nil {
-			e.w.t.Errorf("%s: Run ended with %v", e.name, err)
-		}
-	case <-time.After(time.Minute):
-		e.w.t.Errorf("%s: Run has not ended a minute after its context", e.name)
-	}
-	for i, q := range e.device.Queues() {
-		if !q.Closed() {
-			e.w.t.Errorf("%s: queue %d was left open", e.name, i)
-		}
-	}
-}
-
-// restart is a crash and a new process: same keys and peers, nothing else.
-func (e *end) restart() {
-	e.w.t.Helper()
-	e.shutDown()
-	e.start(1)
-}
-
-func (e *end) configure(c transport.Config) {
-	e.w.t.Helper()
-	if err := e.tunnel.Configure(c); err != nil {
-		e.w.t.Fatalf("%s: Configure: %v", e.name, err)
-	}
-}
-
-// change configures one peer.
-func (e *end) change(c transport.PeerConfig) {
-	e.w.t.Helper()
-	e.configure(transport.Config{Peers: []transport.PeerConfig{c}})
-}
-
-// meet adds other as a peer, with its endpoint and its inner addresses, and
-// with what the adjustments say.
-func (e *end) meet(other *end, adjust ...func(*transport.PeerConfig)) {
-	e.w.t.Helper()
-	e.meetKey(other.public, other.outer, other.inner, other.inner6, adjust...)
-}
-
-func (e *end) meetKey(key crypto.PublicKey, at netip.AddrPort, inner, inner6 netip.Addr, adjust ...func(*transport.PeerConfig)) {
-	e.w.t.Helper()
-	c := transport.PeerConfig{PublicKey: key, Endpoint: &at, AllowedIPs: []transport.AllowedIPChange{
-		{Prefix: netip.PrefixFrom(inner, 32)}, {Prefix: netip.PrefixFrom(inner6, 128)},
-	}}
-	for _, a := range adjust {
-		a(&c)
-	}
-	e.peers = append(e.peers, c)
-	e.change(c)
-}
-
-func withKeepalive(d time.Duration) func(*transport.PeerConfig) {
-	return func(c *transport.PeerConfig) { c.PersistentKeepalive = &d }
-}
-
-func withPSK(k crypto.PresharedKey) func(*transport.PeerConfig) {
-	return func(c *transport.PeerConfig) { c.PresharedKey = &k }
-}
-
-func withoutEndpoint(c *transport.PeerConfig) { c.Endpoint = nil }
-
-func withAllowed(prefixes ...string) func(*transport.PeerConfig) {
-	return func(c *transport.PeerConfig) {
-		c.AllowedIPs = nil
-		for _, p := range prefixes {
-			c.AllowedIPs = append(c.AllowedIPs, transport.AllowedIPChange{Prefix: netip.MustParsePrefix(p)})
-		}
-	}
-}
-
 // couple makes two ends that know each other.
 func (w *world) couple() (a, b *end) {
 	w.t.Helper()
@@ -379,83 +220,6 @@ func (w *world) greet(a, b *end) {
 	w.pass(4 * latency)
 	b.mustHear("third")
 	w.pass(11 * time.Second) // b's keepalive for "third"
-}
-
-func to(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, innerPort) }
-
-// say gives e's device a packet for other with a text in it.
-func (e *end) say(other *end, text string) {
-	e.device.Inject(packet.UDP(to(e.inner), to(other.inner), []byte(text)))
-}
-
-func (e *end) say6(other *end, text string) {
-	e.device.Inject(packet.UDP(to(e.inner6), to(other.inner6), []byte(text)))
-}
-
-// heard returns the texts that came out of e's device since last asked. Every
-// packet must be whole and unpadded. ICMP messages are told as "icmp T/C".
-func (e *end) heard() []string {
-	e.w.t.Helper()
-	e.w.settle()
-	var texts []string
-	for _, b := range e.device.Drain() {
-		p, err := packet.Parse(b)
-		switch {
-		case err != nil:
-			e.w.t.Errorf("%s was given a broken packet: %v: %x", e.name, err, b[:min(len(b), 60)])
-		case p.ICMP():
-			texts = append(texts, fmt.Sprintf("icmp %d/%d", p.Type, p.Code))
-		default:
-			texts = append(texts, string(p.Payload))
-		}
-	}
-	return texts
-}
-
-// mustHear fails the test at once unless exactly these texts came.
-func (e *end) mustHear(want ...string) {
-	e.w.t.Helper()
-	if got := e.heard(); !slices.Equal(got, want) {
-		e.w.t.Fatalf("at %v %s heard %q, want %q; on the wire:%s\ndrops: %v", e.w.now(), e.name, got, want,
-			story(e.w.sightings(0, "")), e.tunnel.Status().Drops)
-	}
-}
-
-// peer returns e's status of other.
-func (e *end) peer(other crypto.PublicKey) transport.PeerStatus {
-	e.w.t.Helper()
-	for _, p := range e.tunnel.Status().Peers {
-		if p.PublicKey == other {
-			return p
-		}
-	}
-	e.w.t.Fatalf("%s does not know the peer %v", e.name, other)
-	return transport.PeerStatus{}
-}
-
-// endpoint returns where e sends packets for other.
-func (e *end) endpoint(other *end) netip.AddrPort {
-	e.w.t.Helper()
-	return e.peer(other.public).Endpoint
-}
-
-// drops sums e's dropped packets, those of a peer and those of none.
-func (e *end) drops() (sum uint64) {
-	s := e.tunnel.Status()
-	for _, n := range s.Drops {
-		sum += n
-	}
-	for _, p := range s.Peers {
-		sum += total(p.Drops)
-	}
-	return sum
-}
-
-func total(drops map[string]uint64) (sum uint64) {
-	for _, n := range drops {
-		sum += n
-	}
-	return sum
 }
 
 // chat has both ends send a numbered packet each, every interval for d, and
