@@ -52,8 +52,10 @@ func (c *Client) Close() { c.conn.Close() }
 
 // PID is the process id of the program that listens; 0: it is not known, for example
 // because it lives in a process namespace that we do not see.
-func (c *Client) PID() int {
-	raw, err := c.conn.SyscallConn()
+func (c *Client) PID() int { return listenerPID(c.conn) }
+
+func listenerPID(c *net.UnixConn) int {
+	raw, err := c.SyscallConn()
 	if err != nil {
 		return 0
 	}

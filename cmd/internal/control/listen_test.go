@@ -244,6 +244,25 @@ func TestRemovalOfTheSocketFileIsNoticed(t *testing.T) {
 	}
 }
 
+func TestAReplacementBeforeTheWatchIsNoticed(t *testing.T) {
+	dir := socketDir(t)
+	path := socketPath(dir, "peer")
+	l, err := listen(dir, "peer")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	os.Remove(path)
+	deadSocket(t, path)
+	if err := Removed(t.Context(), l); err != nil {
+		t.Error(err)
+	}
+	l.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("the other's file: %v", err)
+	}
+}
+
 func TestWaitingForRemovalEndsWithItsContext(t *testing.T) {
 	l, err := listen(socketDir(t), "peer")
 	if err != nil {

@@ -18,16 +18,29 @@ import (
 // is how users of wireguard-go end it. It returns nil then, and l no longer removes the
 // file when it is closed, as it may be another's by then. Else it returns ctx's error.
 func Removed(ctx context.Context, l *net.UnixListener) error {
-	w, err := watchPath(l.Addr().String())
+	path := l.Addr().String()
+	w, err := watchPath(path)
 	if err == nil {
 		defer w.Close()
-		err = w.Gone(ctx)
+		if isOurs(path) { // it may have been replaced before the watch began
+			err = w.Gone(ctx)
+		}
 	}
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		l.SetUnlinkOnClose(false)
 		return nil
 	}
 	return err
+}
+
+// isOurs says whether this process listens on the socket at path.
+func isOurs(path string) bool {
+	c, err := net.DialTimeout("unix", path, time.Second)
+	if err != nil {
+		return errors.Is(err, syscall.EAGAIN) || errors.Is(err, os.ErrDeadlineExceeded) // too many wait to be answered
+	}
+	defer c.Close()
+	return listenerPID(c.(*net.UnixConn)) == os.Getpid()
 }
 
 // Watch looks at one socket file.
