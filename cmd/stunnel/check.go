@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -163,11 +162,9 @@ func join(prefixes []netip.Prefix) string {
 	return strings.Join(texts, ", ")
 }
 
-var keyForm = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
-
 // hideKeys masks in a hook what is a key and not the public one of a peer.
 func hideKeys(hook string, f *conf.File) string {
-	return keyForm.ReplaceAllStringFunc(hook, func(text string) string {
+	return keyText.ReplaceAllStringFunc(hook, func(text string) string {
 		k, err := crypto.ParsePublicKey(text)
 		for _, p := range f.Peers {
 			if err == nil && p.PublicKey == k {

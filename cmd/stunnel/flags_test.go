@@ -132,3 +132,26 @@ func TestAnArgumentMayBeCalledAsAFlagOrACommandIs(t *testing.T) {
 		}
 	}
 }
+
+// FuzzArrange: whatever is typed becomes a command line for urfave/cli or wrong usage, and never a flag out of what
+// stands behind --.
+func FuzzArrange(f *testing.F) {
+	for _, typed := range []string{"go a -fx", "go -ob -- -x", "go --", "go --=x", "go -=", "go ---", "go -n", "help", "-", "go -f=", "go -é", "bare -\xff"} {
+		f.Add(typed)
+	}
+	f.Fuzz(func(t *testing.T, typed string) {
+		got, err := arrange(sampleApp(), append([]string{"stunnel"}, strings.Fields(typed)...))
+		if err != nil {
+			if exitStatus(err) != exitUsage {
+				t.Fatalf("%v is no wrong usage", err)
+			}
+			return
+		}
+		if len(got) < 2 || got[0] != "stunnel" {
+			t.Fatalf("%q", got)
+		}
+		if status := runApp(sampleApp(), append([]string{"stunnel"}, strings.Fields(typed)...), &resultWriter{w: io.Discard}, io.Discard); status == exitFailed {
+			t.Fatalf("%q ended with status 1", typed)
+		}
+	})
+}

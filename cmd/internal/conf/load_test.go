@@ -184,7 +184,7 @@ func TestWhatIsNoFileIsNotReadAndDoesNotHoldUsUp(t *testing.T) {
 	fault(t, dir+"/pipe.conf", "it is not a regular file")
 }
 
-// elsewhereFor makes the search directories ones of the test.
+// searchIn makes the search directories ones of the test.
 func searchIn(t *testing.T) (stunnel, wireguard string) {
 	stunnel, wireguard = place(t), place(t)
 	oldOwn, oldDirs := ownDir, searchDirs
@@ -239,5 +239,14 @@ func TestAFileOfTheTLSWrapperIsRecognised(t *testing.T) {
 	}
 	if strings.Count(err.Error(), "\n") > 0 {
 		t.Errorf("more than one error: %v", err)
+	}
+}
+
+func TestATypoInOurOwnFileIsNotTakenForTheTLSWrapper(t *testing.T) {
+	stunnel, _ := searchIn(t)
+	path := write(t, filepath.Join(stunnel, "peer.conf"), "[Interfcae]\nPrivateKey = "+private+"\n", 0o600)
+	_, err := Load(path)
+	if err == nil || !strings.Contains(everything(err), "may be meant to be [Interface]") {
+		t.Error(err)
 	}
 }

@@ -96,7 +96,7 @@ func (p *parser) foreign(lines []line, text []byte) bool {
 		hint = "the file is empty; " + hint
 	}
 	for _, l := range lines {
-		if near := nearest.Word(l.section, []string{"Interface"}); near != "" && !wrapper {
+		if near := nearest.Word(l.section, []string{"Interface"}); near != "" {
 			hint = "[" + clip(l.section) + "] may be meant to be [Interface]"
 		}
 	}
