@@ -13,7 +13,7 @@ import (
 // keyReader returns the text of a key file and what others may do with the file.
 type keyReader func(path string) (text string, others access, err error)
 
-// keyFileLimit is more than any key file has, in bytes; some carry a comment of blank lines.
+// keyFileLimit is more than any key file has, in bytes.
 const keyFileLimit = 4096
 
 // readKeyFile is the keyReader of Load.

@@ -2,12 +2,11 @@ package conf
 
 import (
 	"bufio"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-
-	"maps"
 
 	"stunnel/cmd/internal/conf/nearest"
 )
