@@ -155,10 +155,11 @@ func (p *peer) expire(now time.Duration) {
 		p.requestHandshake()
 	}
 	if t.keepalive.fired(now) {
-		p.sendKeepalive(now)
+		// armed first: what is sent stops it again, what cannot be does not
 		if t.anotherKeepalive.Swap(false) {
 			p.armIfIdle(&t.keepalive, now+KeepaliveTimeout)
 		}
+		p.sendKeepalive(now)
 	}
 	if t.persistent.fired(now) {
 		// armed again first: also a peer whose endpoint is not known yet
