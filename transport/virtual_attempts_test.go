@@ -7,6 +7,7 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/test/memnet/packet"
+	"stunnel/transport"
 )
 
 func TestAnInitiatorGivesUpAfter20AttemptsAndDropsWhatWaited(t *testing.T) {
@@ -135,6 +136,21 @@ func TestAPeerIsReachedSoonAfterAnHourWithoutIt(t *testing.T) {
 		got := b.heard()
 		if len(got) == 0 || got[len(got)-1] != "y" {
 			t.Errorf("7 s after it came back it had heard %d packets", len(got))
+		}
+	})
+}
+
+func TestAnAttemptGoesToTheEndpointThatIsConfiguredNow(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &elsewhere})
+		a.say(b, "x")
+		w.pass(time.Second)
+		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &b.outer})
+		w.pass(5 * time.Second)
+		b.mustHear("x")
+		if all := w.sightings(0, "a", crypto.TypeInitiation); len(all) != 2 || all[0].to != elsewhere || all[1].to != b.outer {
+			t.Errorf("initiations:%s", story(all))
 		}
 	})
 }
