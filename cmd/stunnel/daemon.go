@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -99,6 +100,8 @@ func inherited() *daemon {
 	}
 	os.Unsetenv(statusVariable) // not for hooks
 	unix.CloseOnExec(fd)
+	// Else ps and pidof would know us as "exe". Where that can't be, they do.
+	_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(os.Args[0])), 0)
 	return &daemon{status: os.NewFile(uintptr(fd), "status")}
 }
 

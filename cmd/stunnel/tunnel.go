@@ -24,6 +24,9 @@ var (
 	errSignalled = errors.New("ended by a signal")
 	errAsked     = errors.New("ended through the control socket")
 	errUnlinked  = errors.New("the control socket's file was removed")
+
+	// errHurry ends the hooks of the way down, for which a second signal does not wait. All else is still taken back.
+	errHurry = errors.New("stopped by a second signal")
 )
 
 // running is a tunnel at work: the device, the engine behind it and the control socket in front. It is what up and

@@ -116,8 +116,8 @@ func (u *upward) run() error {
 	defer signal.Stop(signals)
 	// A reader of our stderr that goes away must not kill us half way.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
-	leaving, cancel := context.WithCancel(context.Background())
-	defer cancel()
+	leaving, hurry := context.WithCancelCause(context.Background())
+	defer hurry(nil)
 
 	if err := u.open(); err != nil {
 		return errors.Join(err, u.back.Undo())
@@ -130,7 +130,7 @@ func (u *upward) run() error {
 					continue // there is no terminal that could hang up
 				}
 				if u.tunnel.over.Err() != nil {
-					cancel() // the second time: the hooks of the way down are not waited for
+					hurry(errHurry)
 				}
 				u.tunnel.end(errSignalled)
 			case <-leaving.Done():

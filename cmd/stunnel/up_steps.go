@@ -30,10 +30,7 @@ func (u *upward) climb(ctx context.Context) error {
 		}
 		u.log.Info(fmt.Sprintf("address %s", a))
 	}
-	mtu := in.MTU
-	if mtu == 0 {
-		mtu = u.net.DefaultMTU(u.endpoints())
-	}
+	mtu := u.mtu()
 	if err := u.step(ctx, func() (netconf.Undo, error) { return u.net.SetMTU(name, mtu) }); err != nil {
 		return err
 	}
@@ -64,6 +61,37 @@ func (u *upward) climb(ctx context.Context) error {
 		return u.ready()
 	}
 	return nil
+}
+
+// mtu is the file's, or wg-quick's choice. But below 1280 the kernel would take all IPv6 off the interface again, and say
+// nothing: where there is IPv6, packets that are cut up outside are better than that.
+func (u *upward) mtu() int {
+	if u.file.Interface.MTU != 0 {
+		return u.file.Interface.MTU
+	}
+	const least = 1280
+	mtu := u.net.DefaultMTU(u.endpoints())
+	if mtu < least && u.hasIPv6() {
+		u.log.Warn(fmt.Sprintf("the way to the endpoints has room for an MTU of %d only, and IPv6 needs %d: packets will be fragmented outside", mtu, least))
+		return least
+	}
+	return mtu
+}
+
+func (u *upward) hasIPv6() bool {
+	for _, a := range u.file.Interface.Address {
+		if a.Addr().Is6() {
+			return true
+		}
+	}
+	for _, p := range u.file.Peers {
+		for _, a := range p.AllowedIPs {
+			if a.Addr().Is6() {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // step takes one step of netconf's, unless the end has come.

@@ -182,6 +182,47 @@ func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
 	b.same(before)
 }
 
+func TestANameThatIsNotResolvedYetDoesNotHoldUpForEver(t *testing.T) {
+	b := newBox(t)
+	b.sh("mkdir -p /var/run/wireguard")
+	before := b.state()
+	// There is no network, so no resolver; what is missing may still come.
+	p := b.start([]string{"WG_ENDPOINT_RESOLUTION_RETRIES=infinity"}, "stunnel", "up", b.file("peer.conf", "[Interface]\nPrivateKey = "+crypto.NewPrivateKey().Base64()+
+		"\n[Peer]\nPublicKey = "+crypto.NewPrivateKey().Public().String()+"\nEndpoint = vpn.example.com:1\nAllowedIPs = 10.0.0.2/32\n"))
+	waitFor(t, p, "vpn.example.com")
+	p.signal(unix.SIGINT)
+	p.wants(0, "still trying")
+	b.same(before)
+}
+
+func TestASecondSignalDoesNotWaitForAHookOfTheWayDown(t *testing.T) {
+	b := newBox(t)
+	fifo := filepath.Join(b.dir, "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PreDown = echo > "+fifo+"; read x < "+fifo+"\n")).untilReady()
+	p.signal(unix.SIGTERM)
+	if _, err := os.ReadFile(fifo); err != nil {
+		t.Fatal(err)
+	}
+	p.signal(unix.SIGTERM)
+	p.wants(1, "PreDown", "second signal")
+	b.same(before)
+}
+
+func TestANarrowWayDoesNotCostIPv6(t *testing.T) {
+	b := newBox(t)
+	b.sh("ip link add eth0 type veth; ip link set eth0 up; ip addr add 192.0.2.1/24 dev eth0; ip route add 192.0.2.9/32 dev eth0 mtu 1300")
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "")).untilReady()
+	if state := b.state() + b.sh("ip link show dev peer"); !strings.Contains(state, "fd05::1/64") || !strings.Contains(state, "mtu 1280") {
+		t.Errorf("IPv6 is gone:\n%s", state)
+	}
+	p.signal(unix.SIGTERM)
+	p.wants(0, "warning", "1220", "1280")
+}
+
 func TestASecondUpSaysThatItIsRunning(t *testing.T) {
 	b := newBox(t)
 	path := b.tunnelFile("peer.conf", "")
@@ -220,6 +261,9 @@ func TestDetachReturnsWhenAllIsThere(t *testing.T) {
 	}
 	if cwd, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/cwd"); cwd != "/" {
 		t.Errorf("working directory %s, %v", cwd, err)
+	}
+	if comm, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/comm"); string(comm) != "stunnel\n" {
+		t.Errorf("the process is called %s, %v", comm, err)
 	}
 	for _, fd := range []string{"0", "1", "2"} {
 		if open, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/fd/" + fd); open != "/dev/null" {

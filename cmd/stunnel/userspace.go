@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -177,8 +178,11 @@ func openUserspace(name string, tunFD, uapiFD int) (*device.TUN, *net.UnixListen
 	} else {
 		l, err = control.Listen(tun.Name())
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = withHint(err, "try it as root: sudo "+command+"; or let root make "+control.Dir+" writable for you, or hand a listening socket over in WG_UAPI_FD")
+	}
 	if err != nil {
-		return nil, nil, errors.Join(openHint(err, command), tun.Close())
+		return nil, nil, errors.Join(err, tun.Close())
 	}
 	return tun, l, nil
 }
