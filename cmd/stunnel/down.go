@@ -106,8 +106,11 @@ func stillThere(name string, pid int, err error) error {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("waiting for the end of %s: %w", name, err)
 	}
-	return withHint(fmt.Errorf("%s was told to end, but is still there after %v", name, downTime),
-		fmt.Sprintf("its process is %d; perhaps it waits for a PreDown or PostDown command", pid))
+	hint := "perhaps it waits for a PreDown or PostDown command"
+	if pid != 0 {
+		hint += fmt.Sprintf("; its process is %d", pid)
+	}
+	return withHint(fmt.Errorf("%s was told to end, but is still there after %v", name, downTime), hint)
 }
 
 // elsewhere says whether the process lives in another network namespace than we do. What cannot be known is no.
@@ -127,7 +130,7 @@ func programOf(pid int) string {
 	}
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
-		return fmt.Sprintf(" (process %d)", pid)
+		return ""
 	}
 	return fmt.Sprintf(" (%s, process %d)", strings.TrimSpace(string(comm)), pid)
 }

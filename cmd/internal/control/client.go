@@ -50,8 +50,9 @@ func (c *Client) Name() string { return c.name }
 // Close ends the connection; it never fails in a way that matters.
 func (c *Client) Close() { c.conn.Close() }
 
-// PID is the process id of the program that listens; 0: it is not known, for example
-// because it lives in a process namespace that we do not see.
+// PID is the process id of the program that listens; 0: it is not known, because it lives
+// in a process namespace that we do not see, or because the process that opened the
+// socket has left it to another one and ended, as wireguard-go's does.
 func (c *Client) PID() int { return listenerPID(c.conn) }
 
 func listenerPID(c *net.UnixConn) int {
@@ -65,7 +66,10 @@ func listenerPID(c *net.UnixConn) int {
 			pid = int(cred.Pid)
 		}
 	})
-	return max(pid, 0)
+	if pid <= 0 || errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
+		return 0
+	}
+	return pid
 }
 
 // Status asks for the state. Up, MTU, Drops and the peers' names are told by stunnel
