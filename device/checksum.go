@@ -52,12 +52,6 @@ func fold(s uint64) uint16 {
 	return uint16(s)
 }
 
-// add adds two sums.
-func add(a, b uint64) uint64 {
-	s, c := bits.Add64(a, b, 0)
-	return s + c
-}
-
 // be16 is n as if it stood in a packet.
 func be16(n uint16) uint64 {
 	var b [2]byte
