@@ -31,7 +31,7 @@ func besideEachReference(t *testing.T, test func(t *testing.T, r *rig)) {
 	t.Helper()
 	inNamespaces(t, func(t *testing.T) {
 		t.Run("wireguard-go of go.mod", func(t *testing.T) {
-			test(t, newRig(t, os.Getenv(wireguardGoVariable), 0))
+			test(t, newRig(t, wireguardGoOfGoMod(), 0))
 		})
 		t.Run("wireguard-go of Debian", func(t *testing.T) {
 			if !exists(debianWireGuardGo) {
@@ -41,6 +41,8 @@ func besideEachReference(t *testing.T, test func(t *testing.T, r *rig)) {
 		})
 	})
 }
+
+func wireguardGoOfGoMod() string { return os.Getenv(wireguardGoVariable) }
 
 // newRig starts the two; n keeps their names apart from other rigs'.
 func newRig(t *testing.T, reference string, n int) *rig {
@@ -72,13 +74,20 @@ func (s side) own(text string) string {
 	return strings.NewReplacer("IFACE", s.name, "PORT", fmt.Sprint(s.port)).Replace(text)
 }
 
-// mustAgree fails the test, and goes on, unless both sides say the same.
+// mustAgree fails the test, and goes on, unless both sides say the same; it
+// shows the lines that only one of them says.
 func mustAgree(t *testing.T, about, reference, ours string) {
 	t.Helper()
 	if reference == ours {
 		return
 	}
-	t.Errorf("%s: wireguard-go says\n%s\nand stunnel\n%s", about, reference, ours)
+	only := func(text, other string) string {
+		lines := slices.DeleteFunc(strings.Split(text, "\n"), func(l string) bool {
+			return slices.Contains(strings.Split(other, "\n"), l)
+		})
+		return strings.Join(lines, "\n\t")
+	}
+	t.Errorf("%s: wireguard-go says\n\t%s\nand stunnel\n\t%s", about, only(reference, ours), only(ours, reference))
 }
 
 // sortedLines are text's lines in alphabetical order: no implementation
