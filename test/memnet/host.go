@@ -96,6 +96,9 @@ func (h *Host) source(local netip.Addr, remote netip.Addr) (source netip.Addr, c
 	}
 	for _, a := range h.addresses {
 		if a.Is4() == remote.Is4() {
+			if local.IsValid() {
+				h.network.stats.LocalGone++
+			}
 			return a, !local.IsValid(), nil
 		}
 	}

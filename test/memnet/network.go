@@ -62,6 +62,8 @@ type Stats struct {
 	Lost        uint64 // by a link's Loss
 	Unreachable uint64 // no such address, or nobody listens on the port
 	Overflowed  uint64 // the socket's queue was full
+
+	LocalGone uint64 // Sends whose local address was not the host's
 }
 
 // Transit is one datagram as it is sent, seen between the sender's NAT and the
