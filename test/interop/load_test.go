@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	floodSize  = 600                    // initiations at once
+	floodSize  = 400                    // initiations at once
 	floodEvery = 400 * time.Millisecond // under load lasts a second
 )
 
@@ -99,23 +99,54 @@ func TestAnInitiatorGetsThroughToAnEndUnderLoadByItsCookie(t *testing.T) {
 	})
 }
 
-// A cookie holds for later handshakes too, and is renewed when it has grown old.
-func TestTheCookieHoldsForTheNextHandshakesUnderLoad(t *testing.T) {
+// A cookie holds for two minutes: the next handshake in that time needs no
+// other one.
+func TestACookieHoldsForTheNextHandshake(t *testing.T) {
 	inMixedWorlds(t, func(w *world, a, b *end) {
 		stop := w.flood(b)
 		a.say(b, "let me in")
 		w.pass(6 * time.Second)
 		b.mustHear("let me in")
 		stop()
-		w.traffic(a, b, 500*time.Millisecond, 111*time.Second)
+
+		again := w.now()
+		resume := w.stop("b", crypto.TypeTransport)
+		a.say(b, "is anybody there?") // a begins anew 15 s later
+		w.pass(12 * time.Second)
 		defer w.flood(b)()
-		w.traffic(a, b, 500*time.Millisecond, 15*time.Second)
+		w.pass(2 * time.Second)
 		w.mustBeUnderLoad(b)
-		if s := w.between(a, b, crypto.TypeInitiation); len(s) < 3 {
-			w.t.Errorf("a did not rekey under load:%s", story(s))
+		resume()
+		b.say(a, "I am here")
+		w.pass(2 * latency)
+		a.mustHear("I am here")
+		initiations, cookies := w.between(a, b, crypto.TypeInitiation), w.between(b, a, crypto.TypeCookieReply)
+		if last := initiations[len(initiations)-1]; len(initiations) != 3 || last.at < again || !last.hasMAC2() || len(cookies) != 1 {
+			w.t.Errorf("a sent%s\nand b%s", story(initiations), story(cookies))
 		}
-		if s := w.between(b, a, crypto.TypeResponse); len(s) < 2 {
-			w.t.Errorf("b did not answer the rekeying under load:%s", story(w.between(a, b, crypto.TypeInitiation)))
+		if s := w.between(b, a, crypto.TypeResponse); len(s) != 2 {
+			w.t.Errorf("b answered by%s", story(s))
+		}
+	})
+}
+
+func TestAnOldCookieIsRenewedWhenASessionIsRekeyedUnderLoad(t *testing.T) {
+	inMixedWorlds(t, func(w *world, a, b *end) {
+		stop := w.flood(b)
+		a.say(b, "let me in")
+		w.pass(6 * time.Second)
+		b.mustHear("let me in")
+		stop()
+		w.traffic(a, b, 500*time.Millisecond, 116*time.Second)
+		defer w.flood(b)()
+		w.traffic(a, b, 500*time.Millisecond, 9*time.Second)
+		w.mustBeUnderLoad(b)
+		initiations := w.between(a, b, crypto.TypeInitiation)
+		if len(initiations) != 4 || initiations[2].hasMAC2() || !initiations[3].hasMAC2() {
+			w.t.Errorf("a sent%s", story(initiations))
+		}
+		if s := w.between(b, a, crypto.TypeResponse); len(s) != 2 {
+			w.t.Errorf("b answered by%s", story(s))
 		}
 	})
 }

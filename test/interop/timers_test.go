@@ -17,7 +17,7 @@ func withKeepalive(d time.Duration) func(*peer) { return func(p *peer) { p.keepa
 func TestRekeyingUnderTrafficLosesNothing(t *testing.T) {
 	inMixedWorlds(t, func(w *world, a, b *end) {
 		w.greet(a, b)
-		w.traffic(a, b, 37*time.Millisecond, 11*time.Minute)
+		w.traffic(a, b, 83*time.Millisecond, 11*time.Minute)
 		initiations := w.sightings(0, "", crypto.TypeInitiation)
 		if len(initiations) != 6 { // at 0, 120, 240, ... 600 s
 			w.t.Errorf("11 minutes of traffic took these handshakes:%s", story(initiations))
