@@ -112,7 +112,6 @@ func TestHostsWithOneFamilyOnly(t *testing.T) {
 	})
 }
 
-// star is a hub with three peers around it, each with an address of its own.
 func TestThreePeersEachWithTheirOwnAddresses(t *testing.T) {
 	l := lab.New(t)
 	lab.Need(t, "ping")
@@ -125,7 +124,7 @@ func TestThreePeersEachWithTheirOwnAddresses(t *testing.T) {
 		l.Link(device, hub, []string{fmt.Sprintf("192.0.2.%d/30", 4*i+1)}, host, []string{fmt.Sprintf("192.0.2.%d/30", 4*i+2)})
 		conf += fmt.Sprintf("[Peer]\nName = peer%d\nPublicKey = %s\nAllowedIPs = 10.9.0.%d/32\n", i, k.public, i)
 		hosts = append(hosts, host)
-		defer up(host, l.File(host.Name+"/tun0.conf", fmt.Sprintf(
+		up(host, l.File(host.Name+"/tun0.conf", fmt.Sprintf(
 			"[Interface]\nPrivateKey = %s\nAddress = 10.9.0.%d/24\n[Peer]\nName = hub\nPublicKey = %s\nAllowedIPs = 10.9.0.0/24\nEndpoint = 192.0.2.%d:51820\n",
 			k.private, i, keys.public, 4*i+1)))
 	}
@@ -160,8 +159,8 @@ func TestEndpointChangesInMidTransfer(t *testing.T) {
 	ping(t, h.alpha, innerB, 1)
 	const moved = "192.0.2.77"
 	transfer(t, h.beta, h.alpha, innerA+":7000", 12<<20, func() {
-		h.beta.Address(moved+"/24", "eth0")
 		h.beta.Run("ip", "address", "del", outerB+"/24", "dev", "eth0")
+		h.beta.Address(moved+"/24", "eth0")
 	})
 	if got := show(t, h.alpha, "tun0").Interfaces[0].Peers[0].Endpoint; got != moved+":51820" {
 		t.Errorf("beta's endpoint is %s, want %s:51820", got, moved)

@@ -81,11 +81,16 @@ func TestHooksRunInOrderAndTheirFailureIsUndone(t *testing.T) {
 
 func TestUpThatFailsHalfWayLeavesNothing(t *testing.T) {
 	h := newTwoHosts(t, outerA+":51820", outerB+":51820")
-	// The route to beta's address is somebody else's already.
-	h.alpha.Run("ip", "route", "add", innerB+"/32", "dev", "eth0")
+	// One of the routes that are needed is somebody else's already.
+	h.alpha.Run("ip", "route", "add", "10.50.0.0/16", "dev", "eth0")
+	text, err := os.ReadFile(h.alphaConf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := h.File("taken/tun0.conf", string(text)+"AllowedIPs = 10.49.0.0/16, 10.50.0.0/16\n")
 	before := state(h.alpha)
-	out, err := h.alpha.Try(binary, "up", h.alphaConf)
-	if err == nil || !strings.Contains(out, innerB) || !strings.Contains(out, "eth0") {
+	out, err := h.alpha.Try(binary, "up", conf)
+	if err == nil || !strings.Contains(out, "10.50.0.0/16") || !strings.Contains(out, "eth0") {
 		t.Errorf("up with a route that is taken: %v\n%s", err, out)
 	}
 	sameState(t, h.alpha, before)
@@ -95,6 +100,8 @@ func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
 	h := newTwoHosts(t, outerA+":51820", outerB+":51820")
 	h.alpha.Run("ip", "tuntap", "add", "tun0", "mode", "tun")
 	h.alpha.Run("ip", "link", "set", "tun0", "mtu", "1333")
+	h.alpha.Run("ip", "link", "set", "tun0", "up") // the first time, the kernel gives it a queueing discipline
+	h.alpha.Run("ip", "link", "set", "tun0", "down")
 	h.alpha.Address("10.33.0.1/32", "tun0")
 	before := state(h.alpha)
 	a := up(h.alpha, h.alphaConf)
@@ -113,7 +120,7 @@ func TestBrokenFilesLeaveNothingBehind(t *testing.T) {
 	section := "[Peer]\nPublicKey = " + peer.public + "\n"
 	for _, c := range []struct{ what, text, line, says string }{
 		{"empty file", "", "", "Interface"},
-		{"no section", "PrivateKey = " + self.private + "\n", "1", ""},
+		{"no section", "PrivateKey = " + self.private + "\n", "", "[Interface]"},
 		{"unknown section", good + "[Pear]\n", "4", "Peer"},
 		{"unknown key", good + "MUT = 1400\n", "4", "MTU"},
 		{"key of the other section", good + "AllowedIPs = 10.0.0.0/8\n", "4", "Peer"},

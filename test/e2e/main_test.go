@@ -186,7 +186,7 @@ func up(h *lab.Host, path string) *lab.Process {
 }
 
 // upSaid is the last that `up` says of its own doing.
-const upSaid = "is up"
+const upSaid = "ready"
 
 // ping sends n echo requests and fails the test unless all are answered.
 func ping(t *testing.T, h *lab.Host, address string, n int, args ...string) {

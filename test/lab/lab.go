@@ -152,6 +152,21 @@ func (l *Lab) Link(device string, one *Host, oneAddresses []string, two *Host, t
 		}
 		end.h.Run("ip", "link", "set", device, "up")
 	}
+	one.settle(device)
+	two.settle(device)
+}
+
+// settle waits until the kernel has given device what it gives by itself once
+// the other end is up, if it has IPv6: then nothing but the test changes it.
+func (h *Host) settle(device string) {
+	h.lab.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		routes := h.Run("ip", "-6", "-o", "route", "show", "table", "all", "dev", device)
+		if strings.Contains(routes, "local fe80:") && strings.Contains(routes, "multicast ff00::/8") {
+			return
+		}
+	}
+	h.lab.t.Fatalf("%s: %s has no link-local address after 10 s", h.Name, device)
 }
 
 // Address gives device an address, usable at once (no duplicate detection).
