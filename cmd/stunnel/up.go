@@ -176,7 +176,7 @@ func (u *upward) open() error {
 	case err != nil:
 		return openHint(err, command)
 	}
-	tun, err := device.Open(device.Options{Name: name})
+	tun, err := device.Open(device.Options{Name: name, Offload: true})
 	if err != nil {
 		l.Close()
 		return openHint(err, command)

@@ -165,7 +165,7 @@ func openUserspace(name string, tunFD, uapiFD int) (*device.TUN, *net.UnixListen
 	if tunFD >= 0 {
 		tun, err = device.FromFD(tunFD)
 	} else {
-		tun, err = device.Open(device.Options{Name: name, MTU: userspaceMTU})
+		tun, err = device.Open(device.Options{Name: name, MTU: userspaceMTU, Offload: true})
 	}
 	if err != nil {
 		return nil, nil, openHint(err, command)
