@@ -8,16 +8,17 @@ import (
 )
 
 const (
-	floodSize  = 400                    // initiations at once
+	floodSize  = 400                    // initiations at once, each from an address of its own
+	floodKeys  = 50                     // that they are from
 	floodEvery = 400 * time.Millisecond // under load lasts a second
 )
 
-// flood sends initiations with a right MAC1, each from a key and an address of
-// its own, to an end, in bursts until the returned function is called: that
-// end is under load all the time.
+// flood sends initiations with a right MAC1, of keys that nobody knows, to an
+// end, in bursts until the returned function is called: that end is under load
+// all the time.
 func (w *world) flood(target *end) (stop func()) {
 	w.t.Helper()
-	messages := make([][]byte, floodSize)
+	messages := make([][]byte, floodKeys)
 	for i := range messages {
 		id, err := crypto.NewIdentity(crypto.NewPrivateKey())
 		if err != nil {
@@ -38,8 +39,8 @@ func (w *world) flood(target *end) (stop func()) {
 	go func() {
 		defer close(stopped)
 		for {
-			for i, msg := range messages {
-				w.network.Inject(numberedAddress(i), target.outer, msg)
+			for i := range floodSize {
+				w.network.Inject(numberedAddress(i), target.outer, messages[i%floodKeys])
 			}
 			select {
 			case <-stopping:

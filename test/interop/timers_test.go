@@ -14,17 +14,22 @@ const jitter = 334*time.Millisecond + 4*latency
 
 func withKeepalive(d time.Duration) func(*peer) { return func(p *peer) { p.keepalive = d } }
 
+// The traffic is dense where the sessions change.
 func TestRekeyingUnderTrafficLosesNothing(t *testing.T) {
 	inMixedWorlds(t, func(w *world, a, b *end) {
 		w.greet(a, b)
-		w.traffic(a, b, 83*time.Millisecond, 11*time.Minute)
+		for range 5 {
+			w.traffic(a, b, 400*time.Millisecond, 118*time.Second)
+			w.traffic(a, b, 5*time.Millisecond, 2*time.Second)
+		}
+		w.traffic(a, b, 400*time.Millisecond, 30*time.Second)
 		initiations := w.sightings(0, "", crypto.TypeInitiation)
 		if len(initiations) != 6 { // at 0, 120, 240, ... 600 s
 			w.t.Errorf("11 minutes of traffic took these handshakes:%s", story(initiations))
 		}
-		for _, s := range initiations {
-			if s.sender != "a" {
-				w.t.Errorf("the responder rekeyed:%s", story([]sighting{s}))
+		for i, s := range initiations {
+			if s.sender != "a" || s.at < time.Duration(i)*120*time.Second || s.at > time.Duration(i)*(120*time.Second+latency*50) {
+				w.t.Errorf("rekeying number %d:%s", i, story([]sighting{s}))
 			}
 		}
 	})
