@@ -45,6 +45,8 @@ func TestAPeerRemovedUnderTrafficIsGoneAtOnce(t *testing.T) {
 		if len(w.sightings(at, "b", crypto.TypeInitiation)) == 0 {
 			t.Error("b did not even try")
 		}
+		a.say(b, "x")
+		a.mustHear("icmp 3/1") // its addresses are nobody's now
 		// Added again it is a new peer.
 		a.change(a.peers[0])
 		a.say(b, "again")

@@ -24,7 +24,7 @@ func TestBothEndsInitiatingAtOnceLoseNothing(t *testing.T) {
 				if n := len(w.sightings(0, "", crypto.TypeInitiation)); n > 4 {
 					t.Errorf("%d initiations", n)
 				}
-				sent, atA, atB := w.chat(a, b, time.Second, 10*time.Minute)
+				sent, atA, atB := w.chat(a, b, 100*time.Millisecond, 10*time.Minute)
 				if atA != sent || atB != sent {
 					t.Errorf("of %d each way, %d and %d arrived", sent, atA, atB)
 				}
@@ -164,6 +164,29 @@ func TestLanesDecideAboutAReplayTogether(t *testing.T) {
 		}
 		if len(seen) != 2000 {
 			t.Errorf("%d of 2000 were delivered", len(seen))
+		}
+	})
+}
+
+// The session that both still send under is neither end's own in the crossing
+// that follows an outage.
+func TestDataUnderWayWhenHandshakesCrossIsNotLost(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		w.network.Impair(memnet.Impairment{Delay: 700 * time.Millisecond})
+		repairA, repairB := w.stop(a, crypto.TypeTransport), w.stop(b, crypto.TypeTransport)
+		at := w.now()
+		a.say(b, "lost")
+		b.say(a, "lost")
+		w.pass(15*time.Second + retryJitter)
+		repairA()
+		repairB()
+		if began := w.sightings(at, "", crypto.TypeInitiation); len(began) != 2 || began[0].sender == began[1].sender {
+			t.Fatalf("both should have initiated:%s", story(began))
+		}
+		sent, atA, atB := w.chat(a, b, 20*time.Millisecond, 20*time.Second)
+		if atA != sent || atB != sent {
+			t.Errorf("of %d each way, %d and %d arrived", sent, atA, atB)
 		}
 	})
 }

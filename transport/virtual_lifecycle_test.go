@@ -46,6 +46,24 @@ func TestDownClosesTheSocketsAndForgetsTheSessions(t *testing.T) {
 	})
 }
 
+func TestWhatWaitsWhenTheTunnelGoesDownIsNotSentLater(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.couple()
+		resume := w.stop(a)
+		a.say(b, "yesterday's")
+		w.pass(time.Second)
+		for _, up := range []bool{false, true} {
+			if err := a.tunnel.SetUp(up); err != nil {
+				t.Fatal(err)
+			}
+		}
+		resume()
+		a.say(b, "today's")
+		w.pass(6 * time.Second)
+		b.mustHear("today's")
+	})
+}
+
 func TestDownAndUpHundredTimesLeavesItWorking(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a, b := w.couple()
