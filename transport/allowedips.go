@@ -12,8 +12,8 @@ import (
 //
 // Writers (Insert, Remove, RemoveAll, Prefixes) must hold the lock of whoever owns the table. Readers need none: they
 // take a Snapshot, which never changes, and see what was there at the last Publish. The trie is persistent: a writer
-// copies the few nodes between the root and its change, so that one Publish after one change is as cheap as one after
-// many, and a million prefixes are never rebuilt.
+// copies the few nodes between the root and its change, once per Publish, so that a million prefixes are never rebuilt
+// because of one.
 //
 // The zero value is an empty table.
 type allowedIPs[V comparable] struct {
@@ -23,6 +23,7 @@ type allowedIPs[V comparable] struct {
 	// Guarded by the caller's lock.
 	draft  routes[V]
 	owners map[V]*ownedPrefixes
+	era    uint32 // of the draft, counts what was published
 	dirty  bool
 }
 
@@ -40,7 +41,7 @@ func (t *allowedIPs[V]) Insert(p netip.Prefix, v V) {
 	if moved && old == v {
 		return
 	}
-	*root = root.with(e.key, e.bits, v)
+	root.insert(e.key, e.bits, v, t.era)
 	t.dirty = true
 	if moved {
 		t.disown(old)
@@ -63,7 +64,7 @@ func (t *allowedIPs[V]) Remove(p netip.Prefix, v V) bool {
 	if old, ok := root.owner(e.key, e.bits); !ok || old != v {
 		return false
 	}
-	*root = root.without(e.key, e.bits)
+	root.remove(e.key, e.bits, t.era)
 	t.dirty = true
 	t.disown(v)
 	return true
@@ -78,7 +79,7 @@ func (t *allowedIPs[V]) RemoveAll(v V) {
 	for _, e := range list.entries {
 		root := t.root(e)
 		if old, ok := root.owner(e.key, e.bits); ok && old == v {
-			*root = root.without(e.key, e.bits)
+			root.remove(e.key, e.bits, t.era)
 			t.dirty = true
 		}
 	}
@@ -105,6 +106,7 @@ func (t *allowedIPs[V]) Publish() {
 		t.dirty = false
 		state := t.draft
 		t.published.Store(&state)
+		t.era++ // what the draft owned so far is shared from now on
 	}
 }
 
@@ -125,7 +127,7 @@ func (t *allowedIPs[V]) Lookup6(addr *[16]byte) (V, bool) { return t.Snapshot().
 
 // Lookup4 returns the owner of the longest prefix that covers addr (network byte order, as in a packet).
 func (r *routes[V]) Lookup4(addr *[4]byte) (V, bool) {
-	return r.v4.lookup(key{hi: uint64(binary.BigEndian.Uint32(addr[:])) << 32})
+	return r.v4.lookup4(uint64(binary.BigEndian.Uint32(addr[:])) << 32)
 }
 
 // Lookup6 is the same for IPv6.

@@ -2,10 +2,12 @@ package transport
 
 import (
 	"encoding/binary"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 )
 
 func lookup(r *routes[int], a netip.Addr) (int, bool) {
@@ -146,6 +148,12 @@ func (l linear) lookup(a netip.Addr) (v int, ok bool) {
 	return v, ok
 }
 
+// moment is a published state and what it must say for ever.
+type moment struct {
+	routes *routes[int]
+	want   linear
+}
+
 func FuzzAllowedIPsAgreeWithALinearScan(f *testing.F) {
 	f.Add([]byte("0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz"))
 	for seed := range uint64(8) {
@@ -162,6 +170,7 @@ func FuzzAllowedIPsAgreeWithALinearScan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, program []byte) {
 		routes, want := new(allowedIPs[int]), linear{}
 		var asked []netip.Addr
+		var moments []moment
 		for ; len(program) >= 8; program = program[8:] {
 			op, owner, length, b := program[0]%8, int(program[1]%4), int(program[2]), program[3:8]
 			var p netip.Prefix
@@ -184,6 +193,9 @@ func FuzzAllowedIPsAgreeWithALinearScan(f *testing.F) {
 				if ok && old == owner {
 					delete(want, p)
 				}
+			case owner == 0 || len(moments) < 4:
+				routes.Publish()
+				moments = append(moments[:min(len(moments), 7)], moment{routes.Snapshot(), maps.Clone(want)})
 			default:
 				routes.RemoveAll(owner)
 				for q, v := range want {
@@ -194,13 +206,15 @@ func FuzzAllowedIPsAgreeWithALinearScan(f *testing.F) {
 			}
 		}
 		routes.Publish()
-		for _, a := range asked {
-			if !a.IsValid() {
-				continue
-			}
-			got, ok := lookup(routes.Snapshot(), a)
-			if v, found := want.lookup(a); got != v || ok != found {
-				t.Fatalf("%v: %d, %t; want %d, %t", a, got, ok, v, found)
+		for _, m := range append(moments, moment{routes.Snapshot(), want}) {
+			for _, a := range asked {
+				if !a.IsValid() {
+					continue
+				}
+				got, ok := lookup(m.routes, a)
+				if v, found := m.want.lookup(a); got != v || ok != found {
+					t.Fatalf("%v: %d, %t; want %d, %t", a, got, ok, v, found)
+				}
 			}
 		}
 		listed := 0
@@ -235,6 +249,31 @@ func checkTrie(t *testing.T, n *node[int]) {
 			t.Fatalf("a child at depth %d does not belong under depth %d", child.depth, n.depth)
 		}
 		checkTrie(t, child)
+	}
+}
+
+func TestManyChangesTakeNoTimeToSpeakOf(t *testing.T) {
+	routes := new(allowedIPs[int])
+	prefix := func(i int) netip.Prefix {
+		return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+	}
+	const n = 10_000
+	start := time.Now()
+	for i := range n {
+		routes.Insert(prefix(i), 0)
+	}
+	for i := range n { // from one owner to many, one by one
+		routes.Insert(prefix(i), 1+i)
+	}
+	for i := range n { // and away from each
+		routes.RemoveAll(1 + i)
+	}
+	routes.Publish()
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("%d changes took %v", 3*n, d)
+	}
+	if !routes.draft.v4.empty() || len(routes.owners) != 0 {
+		t.Error("something is left")
 	}
 }
 
