@@ -115,8 +115,8 @@ func (p *peer) stop(removed bool) {
 	p.lastSent.Store(int64(-never))
 	p.mu.Unlock()
 	p.stopTimers()
-	p.staging.clear()
-	p.tunnel.schedule.remove(p)
+	p.drops.add(dropDown, p.staging.clear())
+	p.tunnel.schedule.remove(p, removed)
 }
 
 // usable returns the current session if it may be sent under.

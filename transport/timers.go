@@ -65,6 +65,7 @@ type timers struct {
 
 	check atomic.Int64 // when the loop will next look at this peer; never: not at all
 	place int          // in schedule.peers; guarded by schedule.mu; -1: not in it
+	ended bool         // the peer is removed, the loop looks no more; guarded by schedule.mu
 }
 
 func (p *peer) arm(t *timer, due time.Duration) {
@@ -197,7 +198,7 @@ type schedule struct {
 func (s *schedule) add(p *peer, due time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if int64(due) >= p.timers.check.Load() {
+	if p.timers.ended || int64(due) >= p.timers.check.Load() {
 		return
 	}
 	p.timers.check.Store(int64(due))
@@ -231,10 +232,12 @@ func (s *schedule) pop(now time.Duration) (*peer, time.Duration) {
 	return p, 0
 }
 
-// remove forgets a peer that is no more.
-func (s *schedule) remove(p *peer) {
+// remove takes p out; for good, if the peer is no more: who is just sending to
+// it cannot put it back.
+func (s *schedule) remove(p *peer, forGood bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p.timers.ended = p.timers.ended || forGood
 	if p.timers.place >= 0 {
 		heap.Remove(s, p.timers.place)
 		p.timers.check.Store(int64(never))
