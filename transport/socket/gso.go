@@ -28,13 +28,21 @@ const (
 // and the kernel would have to fragment them, which it does only to datagrams that are sent one by one. The first two
 // will not go away; the last is a matter of one path, and of today.
 type gso struct {
-	off         atomic.Pointer[string] // why, for good
-	refusals    atomic.Int32           // in a row
-	pause       atomic.Int32           // trains to send singly before the next attempt
-	unsegmented atomic.Uint64          // trains sent singly after a refusal
+	lost        func(offload, why string) // constant; Options.Lost
+	off         atomic.Pointer[string]    // why, for good
+	refusals    atomic.Int32              // in a row
+	pause       atomic.Int32              // trains to send singly before the next attempt
+	unsegmented atomic.Uint64             // trains sent singly after a refusal
 }
 
-func (g *gso) turnOff(why string) { g.off.CompareAndSwap(nil, &why) }
+func (g *gso) turnOff(why string) bool { return g.off.CompareAndSwap(nil, &why) }
+
+// lose is turnOff for what was in use.
+func (g *gso) lose(why string) {
+	if g.turnOff(why) && g.lost != nil {
+		g.lost("gso", why)
+	}
+}
 
 // wanted is asked once per train.
 func (g *gso) wanted() bool {
@@ -59,9 +67,9 @@ func (g *gso) refused(errno syscall.Errno, size int) {
 	g.unsegmented.Add(1)
 	switch {
 	case errno == unix.EIO:
-		g.turnOff("a device or policy on the way cannot segment (EIO)")
+		g.lose("a device or policy on the way cannot segment (EIO)")
 	case errno == unix.EINVAL && size <= surelyFits:
-		g.turnOff("the kernel refuses UDP_SEGMENT (EINVAL)")
+		g.lose("the kernel refuses UDP_SEGMENT (EINVAL)")
 	case g.refusals.Add(1) >= refusalsBeforePause:
 		g.pause.Store(pauseTrains)
 	}

@@ -88,7 +88,13 @@ func listenOne(port uint16, share bool, o Options, open func(family, kind, proto
 	}
 	u := &UDP{is6: is6, sendmsg: sendmsg}
 	u.senders.New = func() any { return newSender(u) }
-	u.setOffloads(fd)
+	u.gso.lost = o.Lost
+	if o.NoOffload {
+		u.gso.turnOff(switchedOff)
+		u.noGRO = switchedOff
+	} else {
+		u.setOffloads(fd)
+	}
 	u.port, err = localPort(fd)
 	if err != nil {
 		unix.Close(fd)
@@ -237,6 +243,16 @@ func (u *UDP) Features() Features {
 		f.GSO, f.NoGSO = false, *why
 	}
 	return f
+}
+
+// switchedOff is why there are no offloads with Options.NoOffload.
+const switchedOff = "switched off"
+
+// Offloads says what the kernel does for whole trains, by name: gso, gro. The value is "" for what is in use and else
+// why it is not.
+func (u *UDP) Offloads() map[string]string {
+	f := u.Features()
+	return map[string]string{"gso": f.NoGSO, "gro": f.NoGRO}
 }
 
 // Close ends what waits in Receive and Send.

@@ -175,12 +175,11 @@ func TestAnErrorThatStaysEndsTheTrain(t *testing.T) {
 	expect(t, collect(t, b, 64), want[:64])
 }
 
-func TestSendWaitsWhileTheBufferIsFullAndLosesNothing(t *testing.T) {
+func TestAnInterruptedSendIsMadeAgain(t *testing.T) {
 	inNetworkNamespace(t)
 	a, b := pair(t)
 	n := 0
 	refuse(a, func(attempt int, _, _ bool) syscall.Errno {
-		// The socket is writable all the time, so the netpoller wakes the sender at once.
 		if n++; n%2 == 1 {
 			return unix.EINTR
 		}
@@ -228,3 +227,40 @@ func TestSendersDoNotMixTheirTrains(t *testing.T) {
 }
 
 func unsafeBytes(p *byte, n int) []byte { return unsafe.Slice(p, n) }
+
+func TestSendWaitsForASlowLinkAndLosesNothing(t *testing.T) {
+	inNetworkNamespace(t)
+	a, b := pair(t)
+	// 40 Mbit/s, and a queue that is longer than what the socket may have under way.
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow := &netlink.Tbf{
+		QdiscAttrs: netlink.QdiscAttrs{LinkIndex: lo.Attrs().Index, Handle: netlink.MakeHandle(1, 0), Parent: netlink.HANDLE_ROOT},
+		Rate:       5_000_000, Buffer: 200_000, Limit: 10_000_000,
+	}
+	if err := netlink.QdiscAdd(slow); err != nil {
+		t.Skipf("SKIPPED: no token bucket filter to slow a link down (modprobe sch_tbf): %v", err)
+	}
+	if err := a.setsockopt(unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 50_000); err != nil {
+		t.Fatal(err)
+	}
+	full := 0
+	real := a.sendmsg
+	a.sendmsg = func(fd int, msg *unix.Msghdr) syscall.Errno {
+		errno := real(fd, msg)
+		if errno == unix.EAGAIN {
+			full++
+		}
+		return errno
+	}
+	all, want := train(1000, 1000)
+	if err := a.Send(all, 1000, to("::1", b)); err != nil {
+		t.Fatal(err)
+	}
+	if full == 0 {
+		t.Error("the buffer was never full, so nothing was tested")
+	}
+	expect(t, collect(t, b, 1000), want)
+}

@@ -37,7 +37,12 @@ type Datagram struct {
 
 // Options are what the sockets are made with.
 type Options struct {
-	Mark uint32 // SO_MARK of what is sent, for policy routing; needs CAP_NET_ADMIN. 0: none
+	Mark      uint32 // SO_MARK of what is sent, for policy routing; needs CAP_NET_ADMIN. 0: none
+	NoOffload bool   // every datagram is sent and received singly: neither GSO nor GRO
+
+	// Lost is called, once per socket, when an offload that was in use is given up for good, with its name and why.
+	// It must not call the socket. nil: nobody wants to know.
+	Lost func(offload, why string)
 }
 
 // Features says how a socket works on this kernel, for people: which offloads are in use and, where not, why.
