@@ -18,6 +18,7 @@ type attachment struct {
 	name    string
 	existed bool
 	virtio  bool // packets have a virtio header
+	wanted  bool // offloads are to be used
 	agreed  offloads
 	before  settings
 }
@@ -43,7 +44,7 @@ func attach(o Options) (attachment, error) {
 	if err != nil {
 		return attachment{}, explainOpen(err)
 	}
-	a := attachment{fd: fd}
+	a := attachment{fd: fd, wanted: o.Offload}
 	a.name, a.existed, err = attachFD(fd, o.Name, o.Offload)
 	if err == nil {
 		err = a.prepare(o.setOffload)
@@ -102,6 +103,10 @@ func (a *attachment) prepare(set func(fd, flags int) error) error {
 	if err := unix.IoctlSetPointerInt(a.fd, unix.TUNSETVNETHDRSZ, virtioSize); err != nil {
 		return fmt.Errorf("device: %s: set the virtio header's size: %w", a.name, err)
 	}
+	if !a.wanted { // whoever made it wants the header, which is all we do then
+		_ = set(a.fd, 0)
+		return nil
+	}
 	a.agreed = negotiate(func(flags int) error { return set(a.fd, flags) })
 	return nil
 }
@@ -109,7 +114,7 @@ func (a *attachment) prepare(set func(fd, flags int) error) error {
 func setOffload(fd, flags int) error { return unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, flags) }
 
 // adopt examines a descriptor that somebody else made and attached.
-func adopt(fd int) (attachment, error) {
+func adopt(fd int, o Options) (attachment, error) {
 	name, flags, err := getInterface(fd)
 	switch {
 	case err == unix.ENOTTY || err == unix.EBADF || err == unix.EINVAL || err == unix.EOPNOTSUPP:
@@ -124,8 +129,8 @@ func adopt(fd int) (attachment, error) {
 		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached without IFF_NO_PI", fd, name)
 	}
 	unix.CloseOnExec(fd)
-	a := attachment{fd: fd, name: name, existed: true}
-	return a, a.prepare(nil)
+	a := attachment{fd: fd, name: name, existed: true, wanted: o.Offload}
+	return a, a.prepare(o.setOffload)
 }
 
 // setInterface is TUNSETIFF. It returns the name that the interface got.

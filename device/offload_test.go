@@ -215,7 +215,7 @@ func TestBigSuperPacketIsReadInSeveralTrains(t *testing.T) {
 		}
 		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 		must(t, err)
-		q := newQueue(os.NewFile(uintptr(fds[0]), "fake"), true, 0)
+		q := newQueue(os.NewFile(uintptr(fds[0]), "fake"), true, true, 0)
 		must(t, unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, 1<<20))
 		h, p := s.whole()
 		b := make([]byte, virtioSize)

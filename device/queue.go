@@ -39,6 +39,8 @@ type Queue struct {
 
 	writev func(fd uintptr, v []unix.Iovec) unix.Errno // writev(2); tests have one that refuses
 	virtio bool                                        // each packet has a virtioHeader before it
+	agreed offloads                                    // what the kernel may hand over
+	wanted bool                                        // that it does
 	leave  func() (after func())                       // called before the file is closed, nil for nothing; after when it is
 
 	closed atomic.Bool
@@ -63,20 +65,22 @@ type Queue struct {
 }
 
 // newQueue takes over file, which is open and non-blocking. With virtio it
-// splits what the kernel gives whole and merges what it is given, as far as
-// agreed says that the kernel knows such packets.
-func newQueue(file *os.File, virtio bool, agreed offloads) *Queue {
+// splits what the kernel gives whole and, if that is wanted, merges what it is
+// given, as far as agreed says that the kernel knows such packets.
+func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 	raw, _ := file.SyscallConn() // fails for a nil file only
 	q := &Queue{
 		file:     file,
 		raw:      raw,
 		writev:   writev,
 		virtio:   virtio,
+		agreed:   agreed,
+		wanted:   wanted,
 		arena:    make([]byte, arenaSize),
 		first:    make([][]byte, 0, maxTrain),
 		rest:     make([][]byte, 0, maxTrain),
-		mergeTCP: virtio,
-		mergeUDP: virtio && agreed&offloadUDP != 0,
+		mergeTCP: virtio && wanted,
+		mergeUDP: virtio && wanted && agreed&offloadUDP != 0,
 	}
 	if virtio {
 		q.slots = make([]byte, maxTrain*longFirst)
@@ -120,6 +124,34 @@ func (q *Queue) Close() error {
 	return nil
 }
 
+// Offloads says what the kernel and the queue leave to each other, by name:
+// vnet_hdr, csum, tso4, tso6, uso4, uso6. The value is "" for what is in use
+// and else why it is not.
+func (q *Queue) Offloads() map[string]string {
+	switch {
+	case !q.wanted:
+		return map[string]string{"vnet_hdr": "switched off"}
+	case !q.virtio:
+		return map[string]string{"vnet_hdr": "the interface has none"}
+	}
+	m := map[string]string{"vnet_hdr": ""}
+	for _, f := range offloadNames {
+		m[f.name] = ""
+		if q.agreed&f.bit == 0 {
+			m[f.name] = "the kernel refuses it (TUNSETOFFLOAD)"
+		}
+	}
+	return m
+}
+
+// Drops counts the packets that could not be delivered to the interface, by
+// reason. Only reasons that happened are there.
+func (q *Queue) Drops() map[string]uint64 {
+	m := make(map[string]uint64)
+	q.drops.addTo(m)
+	return m
+}
+
 // drops counts packets that did not reach the interface.
 type drops struct {
 	down, full, refused atomic.Uint64
@@ -144,10 +176,10 @@ func (d *drops) count(err error, n int) bool {
 
 func (d *drops) addTo(m map[string]uint64) {
 	for reason, n := range map[string]uint64{
-		"interface-down":    d.down.Load(),
-		"interface-full":    d.full.Load(),
-		"interface-refused": d.refused.Load(),
-		"offload-header":    d.header.Load(),
+		"device_down":        d.down.Load(),
+		"device_full":        d.full.Load(),
+		"device_refused":     d.refused.Load(),
+		"bad_offload_header": d.header.Load(),
 	} {
 		if n > 0 {
 			m[reason] += n

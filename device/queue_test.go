@@ -156,7 +156,7 @@ func TestRefusedPacketsAreCountedAndTheOthersArrive(t *testing.T) {
 	tun := openTUN(t, Options{Name: "t0", MTU: 1420})
 	good := udp4("10.9.8.2", "10.9.8.1", 1000, 7, []byte("x"))
 	must(t, tun.Queues()[0].Write([][]byte{good, good}))
-	if got := tun.Drops(); got["interface-down"] != 2 || len(got) != 1 {
+	if got := tun.Drops(); got["device_down"] != 2 || len(got) != 1 {
 		t.Errorf("while down: %v", got)
 	}
 	addressed(t, tun)
@@ -166,7 +166,7 @@ func TestRefusedPacketsAreCountedAndTheOthersArrive(t *testing.T) {
 	must(t, tun.Queues()[0].Write([][]byte{{}, {0xff, 0, 0, 0}, make([]byte, 100), good}))
 	_, _, err = c.ReadFromUDP(make([]byte, 100))
 	must(t, err)
-	if got := tun.Drops(); got["interface-refused"] != 3 {
+	if got := tun.Drops(); got["device_refused"] != 3 {
 		t.Errorf("drops %v, want 3 refused", got)
 	}
 }

@@ -51,6 +51,7 @@ type TUN struct {
 	queues  []*Queue
 	existed bool
 	virtio  bool
+	wanted  bool // Options.Offload
 	agreed  offloads
 	before  settings                           // what an interface that existed gets back on Close
 	enter   func(ns int, f func() error) error // inNamespace; tests have one without rights
@@ -94,10 +95,11 @@ func Open(o Options) (*TUN, error) {
 }
 
 // FromFD takes over a descriptor of a TUN queue that another process opened
-// and attached (WG_TUN_FD). On success the descriptor belongs to the TUN; on
+// and attached (WG_TUN_FD). Of the options only Offload counts, as far as that
+// process has left a choice. On success the descriptor belongs to the TUN; on
 // error it is still the caller's.
-func FromFD(fd int) (*TUN, error) {
-	a, err := adopt(fd)
+func FromFD(fd int, o Options) (*TUN, error) {
+	a, err := adopt(fd, o)
 	if err != nil {
 		return nil, err
 	}
@@ -112,6 +114,7 @@ func newTUN(a attachment) (*TUN, error) {
 	t := &TUN{
 		existed: a.existed,
 		virtio:  a.virtio,
+		wanted:  a.wanted,
 		agreed:  a.agreed,
 		before:  a.before,
 		enter:   inNamespace,
@@ -120,7 +123,7 @@ func newTUN(a attachment) (*TUN, error) {
 	}
 	// The poller must see the descriptor only now: before TUNSETIFF the kernel
 	// says that it can't be waited for.
-	q := newQueue(os.NewFile(uintptr(a.fd), clonePath), a.virtio, a.agreed)
+	q := newQueue(os.NewFile(uintptr(a.fd), clonePath), a.virtio, a.wanted, a.agreed)
 	if a.existed {
 		q.leave = t.restore
 	}

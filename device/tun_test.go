@@ -112,7 +112,7 @@ func TestInterfaceThatWasHandedOverIsNotRestored(t *testing.T) {
 	parent := openTUN(t, Options{Name: "t0", Offload: true})
 	fd, err := unix.FcntlInt(parent.File().Fd(), unix.F_DUPFD_CLOEXEC, 3)
 	must(t, err)
-	child, err := FromFD(fd)
+	child, err := FromFD(fd, Options{Offload: true})
 	must(t, err)
 	t.Cleanup(func() { _ = child.Close() })
 	before := shown(t, "t0")
@@ -192,12 +192,12 @@ func TestDescriptorOfAnotherProcessIsTakenOver(t *testing.T) {
 	privateNetwork(t)
 	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	must(t, err)
-	if _, err := FromFD(fd); !errors.Is(err, unix.EBADFD) {
+	if _, err := FromFD(fd, Options{Offload: true}); !errors.Is(err, unix.EBADFD) {
 		t.Errorf("descriptor without interface: %v", err)
 	}
 	_, err = setInterface(fd, "t0", unix.IFF_TUN|unix.IFF_NO_PI)
 	must(t, err)
-	tun, err := FromFD(fd)
+	tun, err := FromFD(fd, Options{Offload: true})
 	must(t, err)
 	defer func() { _ = tun.Close() }()
 	if tun.Name() != "t0" || !tun.Existed() {
@@ -206,7 +206,7 @@ func TestDescriptorOfAnotherProcessIsTakenOver(t *testing.T) {
 	pipe, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
 	must(t, err)
 	defer func() { _ = unix.Close(pipe) }()
-	if _, err := FromFD(pipe); err == nil {
+	if _, err := FromFD(pipe, Options{}); err == nil {
 		t.Error("a socket was taken for a TUN")
 	}
 	tap, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -214,7 +214,7 @@ func TestDescriptorOfAnotherProcessIsTakenOver(t *testing.T) {
 	defer func() { _ = unix.Close(tap) }()
 	_, err = setInterface(tap, "t1", unix.IFF_TAP|unix.IFF_NO_PI)
 	must(t, err)
-	if _, err := FromFD(tap); err == nil || !strings.Contains(err.Error(), "TAP") {
+	if _, err := FromFD(tap, Options{}); err == nil || !strings.Contains(err.Error(), "TAP") {
 		t.Errorf("a TAP was taken for a TUN: %v", err)
 	}
 }

@@ -82,18 +82,20 @@ func negotiate(set func(flags int) error) offloads {
 	return 0
 }
 
+var offloadNames = []struct {
+	bit  offloads
+	name string
+}{
+	{unix.TUN_F_CSUM, "csum"},
+	{unix.TUN_F_TSO4, "tso4"},
+	{unix.TUN_F_TSO6, "tso6"},
+	{unix.TUN_F_USO4, "uso4"},
+	{unix.TUN_F_USO6, "uso6"},
+}
+
 func (o offloads) String() string {
 	var names []string
-	for _, f := range []struct {
-		bit  offloads
-		name string
-	}{
-		{unix.TUN_F_CSUM, "csum"},
-		{unix.TUN_F_TSO4, "tso4"},
-		{unix.TUN_F_TSO6, "tso6"},
-		{unix.TUN_F_USO4, "uso4"},
-		{unix.TUN_F_USO6, "uso6"},
-	} {
+	for _, f := range offloadNames {
 		if o&f.bit != 0 {
 			names = append(names, f.name)
 		}

@@ -179,7 +179,8 @@ func (t *Tunnel) Status() Status {
 		FwMark:     t.mark,
 		Up:         t.isUp(),
 		MTU:        int(t.mtu.Load()),
-		Drops:      t.drops.counts(),
+		Offloads:   t.offloads(),
+		Drops:      t.deviceDrops(t.drops.counts()),
 	}
 	if s.Up {
 		s.ListenPort = t.openPort()

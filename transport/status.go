@@ -30,8 +30,12 @@ type Status struct {
 	// MTU is the interface's, in bytes.
 	MTU int
 
+	// Offloads are sorted by name. Of a program that does not tell, and as far
+	// as the sockets are concerned while the tunnel is down, there are none.
+	Offloads []Offload
+
 	// Drops counts packets dropped before it was known whose they were:
-	// reason -> packets. It has only reasons that happened; each is a word of
+	// reason -> packets; those that the device did not take too. It has only reasons that happened; each is a word of
 	// lower-case letters, digits and '_'.
 	Drops map[string]uint64
 

@@ -13,7 +13,8 @@ import (
 	"stunnel/transport/socket"
 )
 
-// Queue is one packet queue of a network device; device.Queue is one.
+// Queue is one packet queue of a network device; device.Queue is one. What it
+// may have besides is in offload.go.
 type Queue interface {
 	// Read blocks until there is a packet and returns all that are there:
 	// packet i is first[i] followed by rest[i], where first[i] is its first 64
@@ -27,7 +28,8 @@ type Queue interface {
 	Close() error
 }
 
-// Socket sends and receives datagrams; *socket.UDP is one.
+// Socket sends and receives datagrams; *socket.UDP is one. What it may have
+// besides is in offload.go.
 type Socket interface {
 	// Receive blocks until there is a datagram and returns all that are there,
 	// valid until the next Receive. One caller at a time. After Close the error
@@ -87,6 +89,8 @@ type Tunnel struct {
 	mark       uint32
 	allowedIPs allowedIPs[*peer] // written under mu, read by snapshot
 	closed     bool
+
+	offloadsTold bool
 }
 
 // localIdentity is what follows from the private key.
@@ -197,6 +201,7 @@ func (t *Tunnel) SetUp(up bool) error {
 	if err := t.bind(t.port); err != nil {
 		return err
 	}
+	t.tellOffloads()
 	now := t.now()
 	for _, p := range t.peers.all() {
 		if p.persistentKeepalive.Load() > 0 {

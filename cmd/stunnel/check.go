@@ -77,6 +77,9 @@ func printPlan(w io.Writer, f *conf.File) {
 	} else {
 		step("mtu", "that of the way to the peers, less 80")
 	}
+	if !in.Offload {
+		step("offload", "none: the kernel hands over every packet singly")
+	}
 	printRoutes(step, f)
 	for _, h := range in.PostUp {
 		step("PostUp", "%s", hideKeys(h, f))

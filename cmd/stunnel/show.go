@@ -163,6 +163,7 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 		b.line("mtu", fmt.Sprint(s.MTU))
 		b.line("state", upOrDown(s.Up))
 	}
+	b.offloads(s.Offloads)
 	b.drops(s.Drops)
 }
 

@@ -11,7 +11,9 @@ import (
 // jsonDescription is the promise that `show --json` keeps: names are added, never changed.
 const jsonDescription = `--json prints {"interfaces": [...]}. Names are only ever added. Of an interface:
    name, public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu
-   (null if the program does not tell), dropped_packets {reason: number}, peers.
+   (null if the program does not tell), offloads {name: "" if it is in use, else why not} (null if the
+   program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro and gso of the sockets),
+   dropped_packets {reason: number}, peers.
 Of a peer:
    name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
    endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
@@ -32,6 +34,7 @@ type jsonInterface struct {
 	FwMark         uint32            `json:"fwmark"`
 	Up             *bool             `json:"up"`
 	MTU            *int              `json:"mtu"`
+	Offloads       map[string]string `json:"offloads"`
 	DroppedPackets map[string]uint64 `json:"dropped_packets"`
 	Peers          []jsonPeer        `json:"peers"`
 }
@@ -81,6 +84,12 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 	}
 	if s.MTU != 0 { // told by stunnel only, and then Up is told too
 		j.MTU, j.Up = &s.MTU, &s.Up
+	}
+	for _, o := range s.Offloads {
+		if j.Offloads == nil {
+			j.Offloads = make(map[string]string)
+		}
+		j.Offloads[o.Name] = o.Off
 	}
 	for _, p := range s.Peers {
 		j.Peers = append(j.Peers, peerJSON(p, o))

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"stunnel/transport"
 )
 
 // block is a heading with lines below it whose values stand in one column.
@@ -32,6 +34,28 @@ func (b block) drops(drops map[string]uint64) {
 	}
 	if len(words) > 0 {
 		b.line("dropped packets", strings.Join(words, ", "))
+	}
+}
+
+// offloads prints those in use, and then the others by the reason why they are not.
+func (b block) offloads(all []transport.Offload) {
+	var on, reasons []string
+	off := make(map[string][]string)
+	for _, o := range all {
+		if o.Off == "" {
+			on = append(on, o.Name)
+			continue
+		}
+		if off[o.Off] == nil {
+			reasons = append(reasons, o.Off)
+		}
+		off[o.Off] = append(off[o.Off], o.Name)
+	}
+	if len(on) > 0 {
+		b.line("offloads", strings.Join(on, ", "))
+	}
+	for _, why := range reasons {
+		b.line("no offload", strings.Join(off[why], ", ")+": "+why)
 	}
 }
 

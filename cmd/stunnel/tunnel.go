@@ -32,9 +32,11 @@ var (
 // running is a tunnel at work: the device, the engine behind it and the control socket in front. It is what up and
 // userspace have in common.
 type running struct {
-	device *device.TUN
-	engine *transport.Tunnel
-	log    *slog.Logger
+	device  *device.TUN
+	engine  *transport.Tunnel
+	log     *slog.Logger
+	offload bool     // at the sockets; the device has been told
+	lost    sync.Map // names of offloads whose loss was told
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -45,9 +47,9 @@ type running struct {
 }
 
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
-// link is up, as a WireGuard interface of the kernel.
-func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger) *running {
-	t := &running{device: tun, log: log}
+// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly.
+func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool) *running {
+	t := &running{device: tun, log: log, offload: offload}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
@@ -56,7 +58,7 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger) *running {
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: listenUDP, MTU: tun.MTU(), Now: boottime, Log: log})
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: boottime, Log: log})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()
@@ -107,9 +109,9 @@ func (t *running) close() error {
 	return err
 }
 
-// listenUDP is socket.Listen as the engine wants it.
-func listenUDP(port uint16, n int, mark uint32) ([]transport.Socket, error) {
-	open, err := socket.Listen(port, n, socket.Options{Mark: mark})
+// listen is socket.Listen as the engine wants it.
+func (t *running) listen(port uint16, n int, mark uint32) ([]transport.Socket, error) {
+	open, err := socket.Listen(port, n, socket.Options{Mark: mark, NoOffload: !t.offload, Lost: t.lose})
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +120,13 @@ func listenUDP(port uint16, n int, mark uint32) ([]transport.Socket, error) {
 		sockets[i] = s
 	}
 	return sockets, nil
+}
+
+// lose says once that an offload of the sockets was given up.
+func (t *running) lose(offload, why string) {
+	if _, told := t.lost.LoadOrStore(offload, true); !told {
+		t.log.Warn("an offload is given up", "offload", offload, "why", why)
+	}
 }
 
 // boottime is a clock that, other than Go's monotonic one, goes on while the machine is suspended: sessions age then too.

@@ -176,7 +176,7 @@ func (u *upward) open() error {
 	case err != nil:
 		return openHint(err, command)
 	}
-	tun, err := device.Open(device.Options{Name: name, Offload: true})
+	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload})
 	if err != nil {
 		l.Close()
 		return openHint(err, command)
@@ -186,7 +186,7 @@ func (u *upward) open() error {
 		return errors.Join(err, tun.Close())
 	}
 	u.back.Push(func() error { u.net.Close(); return nil })
-	u.tunnel = start(tun, l, u.log)
+	u.tunnel = start(tun, l, u.log, u.file.Interface.Offload)
 	u.back.Push(u.tunnel.close)
 	return nil
 }

@@ -30,7 +30,8 @@ func userspaceCommand() *cli.Command {
 		Description: "Makes the interface and its control socket, and returns when both are ready; wg(8), ip(8), wg-quick(8) and\n" +
 			"other programs do the rest. The interface goes when its link or its control socket is deleted. Called through\n" +
 			"a link whose name ends in wireguard-go, stunnel does the same. In the environment: WG_TUN_FD, WG_UAPI_FD,\n" +
-			"WG_TUN_NAME_FILE, WG_PROCESS_FOREGROUND=1 and LOG_LEVEL (verbose, error or silent).\n\n" +
+			"WG_TUN_NAME_FILE, WG_PROCESS_FOREGROUND=1 and LOG_LEVEL (verbose, error or silent); STUNNEL_OFFLOAD=no takes\n" +
+			"every packet singly, as kernels and devices with faults may need.\n\n" +
 			"Example:\n" +
 			"   stunnel userspace wg0 && wg setconf wg0 wg0.conf && ip link set wg0 up\n" +
 			"   ln -s $(command -v stunnel) /usr/local/bin/stunnel-wireguard-go\n" +
@@ -92,6 +93,18 @@ func userspaceLevel() slog.Level {
 	return slog.LevelError
 }
 
+// userspaceOffload is what STUNNEL_OFFLOAD asks for.
+func userspaceOffload() (bool, error) {
+	switch text := os.Getenv("STUNNEL_OFFLOAD"); text {
+	case "", "yes":
+		return true, nil
+	case "no":
+		return false, nil
+	default:
+		return false, fmt.Errorf("STUNNEL_OFFLOAD is %s; right is yes or no", quoted(text))
+	}
+}
+
 // userspace runs the interface until it ends. tunFD and uapiFD are -1 when they are to be made here; d is nil in the
 // foreground.
 func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) error {
@@ -100,7 +113,11 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	defer signal.Stop(signals)
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 
-	tun, l, err := openUserspace(name, tunFD, uapiFD)
+	offload, err := userspaceOffload()
+	if err != nil {
+		return err
+	}
+	tun, l, err := openUserspace(name, tunFD, uapiFD, offload)
 	if err != nil {
 		return err
 	}
@@ -115,7 +132,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	log := newLogger(out, name, userspaceLevel())
 	slog.SetDefault(log)
 
-	t := start(tun, l, log)
+	t := start(tun, l, log, offload)
 	watching, unwatch := context.WithCancel(context.Background())
 	watched := make(chan struct{})
 	go func() {
@@ -152,7 +169,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 }
 
 // openUserspace makes the interface and then its control socket: who sees the socket may rely on the interface.
-func openUserspace(name string, tunFD, uapiFD int) (*device.TUN, *net.UnixListener, error) {
+func openUserspace(name string, tunFD, uapiFD int, offload bool) (*device.TUN, *net.UnixListener, error) {
 	command := "stunnel userspace " + name
 	if uapiFD < 0 {
 		if c, err := control.Dial(name); err == nil {
@@ -163,9 +180,9 @@ func openUserspace(name string, tunFD, uapiFD int) (*device.TUN, *net.UnixListen
 	var tun *device.TUN
 	var err error
 	if tunFD >= 0 {
-		tun, err = device.FromFD(tunFD)
+		tun, err = device.FromFD(tunFD, device.Options{Offload: offload})
 	} else {
-		tun, err = device.Open(device.Options{Name: name, MTU: userspaceMTU, Offload: true})
+		tun, err = device.Open(device.Options{Name: name, MTU: userspaceMTU, Offload: offload})
 	}
 	if err != nil {
 		return nil, nil, openHint(err, command)

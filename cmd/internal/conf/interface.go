@@ -26,6 +26,7 @@ func init() {
 		hook("PostUp", func(i *Interface) *[]string { return &i.PostUp }),
 		hook("PreDown", func(i *Interface) *[]string { return &i.PreDown }),
 		hook("PostDown", func(i *Interface) *[]string { return &i.PostDown }),
+		{name: "Offload", right: "yes or no", set: setOffload},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
 }
@@ -153,6 +154,17 @@ func setSaveConfig(p *parser, l line) {
 	case "false":
 	default:
 		p.wrong(interfaceKeys, l, "")
+	}
+}
+
+func setOffload(p *parser, l line) {
+	switch strings.ToLower(l.value) {
+	case "yes":
+		p.file.Interface.Offload = true
+	case "no":
+		p.file.Interface.Offload = false
+	default:
+		p.wrong(interfaceKeys, l, "without the line it is yes; no is for kernels and devices with faults")
 	}
 }
 

@@ -47,6 +47,7 @@ func parse(path string, text []byte, from source) (*File, error) {
 	p.path = path
 	p.file.Path = path
 	p.file.Interface.Table = Table{Auto: true}
+	p.file.Interface.Offload = true
 	name, why := nameOf(path)
 	if why != "" {
 		p.fail(0, "", "%s", why)

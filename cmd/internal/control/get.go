@@ -21,6 +21,11 @@ func appendStatus(b []byte, s *transport.Status) []byte {
 	}
 	b = appendText(b, "up=", strconv.FormatBool(s.Up))
 	b = appendNumber(b, "mtu=", uint64(max(s.MTU, 0)))
+	for _, o := range s.Offloads {
+		if isReason(o.Name) {
+			b = appendText(b, "offload_"+o.Name+"=", offloadText(o))
+		}
+	}
 	b = appendDrops(b, s.Drops)
 	for i := range s.Peers {
 		b = appendPeer(b, &s.Peers[i])
@@ -53,6 +58,14 @@ func appendPeer(b []byte, p *transport.PeerStatus) []byte {
 		b = append(prefix.AppendTo(b), '\n')
 	}
 	return appendDrops(b, p.Drops)
+}
+
+// offloadText is "on", or "off" and why, a comma and a space between them.
+func offloadText(o transport.Offload) string {
+	if o.Off == "" {
+		return "on"
+	}
+	return "off, " + escapeName(o.Off)
 }
 
 func appendDrops(b []byte, drops map[string]uint64) []byte {

@@ -93,9 +93,30 @@ func (p *statusParser) deviceLine(key, value string) (err error) {
 		n, err = parseNumber(value, 31)
 		s.MTU = int(n)
 	default:
+		if name, ok := strings.CutPrefix(key, "offload_"); ok && isReason(name) {
+			var off string
+			if off, err = parseOffload(value); err == nil {
+				s.Offloads = append(s.Offloads, transport.Offload{Name: name, Off: off})
+			}
+			break
+		}
 		err = dropLine(&s.Drops, key, value)
 	}
 	return err
+}
+
+// parseOffload reads what offloadText writes: "" for on, else why it is off.
+func parseOffload(value string) (off string, err error) {
+	switch why, ok := strings.CutPrefix(value, "off, "); {
+	case value == "on":
+		return "", nil
+	case value == "off" || ok && why == "":
+		return "no reason told", nil
+	case !ok:
+		return "", errors.New("it is neither on nor off")
+	default:
+		return unescapeName(why)
+	}
 }
 
 func (p *statusParser) peerLine(peer *transport.PeerStatus, key, value string) (err error) {
