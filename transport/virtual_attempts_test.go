@@ -46,6 +46,12 @@ func TestAnInitiatorGivesUpAfter20AttemptsAndDropsWhatWaited(t *testing.T) {
 		if n := total(a.peer(b.public).Drops); n != 10 {
 			t.Errorf("10 packets waited; drops are %v", a.peer(b.public).Drops)
 		}
+		again := w.now()
+		a.say(b, "once more")
+		w.pass(3 * time.Hour)
+		if all := w.sightings(again, "a"); len(all) != 20 {
+			t.Errorf("20 attempts were due again, but on the wire:%s", story(all))
+		}
 		b.start(1)
 		a.say(b, "new")
 		w.pass(4 * latency)

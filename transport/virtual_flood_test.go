@@ -50,6 +50,16 @@ func TestAFloodOfInitiationsIsAnsweredByCookiesNeverLargerThanWhatCame(t *testin
 	})
 }
 
+func TestLoadBeginsLongBeforeTheQueueIsFull(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.end("b", 2)
+		w.flood(w.raw("stranger", 9, b), b, 700, 700)
+		if n := len(w.sightings(0, "b", crypto.TypeCookieReply)); n == 0 {
+			t.Errorf("700 initiations at once were no load; drops are %v", b.tunnel.Status().Drops)
+		}
+	})
+}
+
 func TestAFloodWithoutMAC1GetsNoAnswerAndMakesNoLoad(t *testing.T) {
 	inWorld(t, func(w *world) {
 		b := w.end("b", 2)

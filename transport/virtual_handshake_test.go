@@ -141,6 +141,22 @@ func TestAResponderSendsNoDataBeforeTheKeyIsConfirmed(t *testing.T) {
 	})
 }
 
+func TestALaterHandshakeTakesThePlaceOfAnUnconfirmedOne(t *testing.T) {
+	inWorld(t, func(w *world) {
+		b := w.end("b", 2)
+		r := w.known("r", 9, b)
+		first := r.shake()
+		w.pass(time.Second)
+		second := r.shake()
+		r.send(r.seal(first, payloadFrom(r, b, "under the first")))
+		w.pass(2 * latency)
+		b.mustHear()
+		r.send(r.seal(second, payloadFrom(r, b, "under the second")))
+		w.pass(2 * latency)
+		b.mustHear("under the second")
+	})
+}
+
 // trimmed cuts the padding off an IPv4 packet.
 func trimmed(b []byte) []byte {
 	if len(b) < 20 {

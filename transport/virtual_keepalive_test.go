@@ -203,3 +203,21 @@ func TestAPersistentKeepaliveKeepsTryingAPeerThatIsAway(t *testing.T) {
 		a.mustHear("reached through the endpoint that b learned")
 	})
 }
+
+func TestAPersistentKeepaliveWaitsForAnEndpoint(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.end("a", 1), w.end("b", 2)
+		b.meet(a)
+		a.meet(b, withoutEndpoint, withKeepalive(25*time.Second))
+		w.pass(time.Hour)
+		if all := w.sightings(0, ""); len(all) != 0 {
+			t.Fatalf("on the wire:%s", story(all))
+		}
+		at := w.now()
+		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &b.outer})
+		w.pass(26 * time.Second)
+		if all := w.sightings(at, "a", crypto.TypeTransport); len(all) == 0 {
+			t.Errorf("26 s after there is an endpoint, on the wire:%s", story(w.sightings(at, "")))
+		}
+	})
+}
