@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"encoding/binary"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
@@ -285,38 +284,5 @@ func TestLookupsDoNotAllocate(t *testing.T) {
 		routes.Lookup6(&a6)
 	}); n != 0 {
 		t.Errorf("two lookups allocate %v times", n)
-	}
-}
-
-func BenchmarkAllowedIPs(b *testing.B) {
-	for _, size := range []struct {
-		name string
-		n    int
-	}{{"10", 10}, {"10k", 10_000}, {"1M", 1_000_000}} {
-		b.Run(size.name, func(b *testing.B) {
-			r := rand.New(rand.NewPCG(1, 2))
-			routes := new(allowedIPs[*int])
-			addrs := make([][4]byte, 1<<16)
-			for i := range size.n {
-				var a [4]byte
-				binary.BigEndian.PutUint32(a[:], r.Uint32())
-				routes.Insert(netip.PrefixFrom(netip.AddrFrom4(a), 32), new(int))
-				if i < len(addrs) {
-					addrs[i] = a
-				} else if at := r.IntN(i); at < len(addrs) {
-					addrs[at] = a
-				}
-			}
-			known := min(size.n, len(addrs))
-			routes.Publish()
-			b.ReportAllocs()
-			i := 0
-			for b.Loop() {
-				routes.Lookup4(&addrs[i])
-				if i++; i == known {
-					i = 0
-				}
-			}
-		})
 	}
 }
