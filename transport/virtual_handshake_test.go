@@ -273,59 +273,6 @@ func TestInitiationsCloserThan20MillisecondsAreDropped(t *testing.T) {
 	})
 }
 
-func TestAStrangerIsNotAnswered(t *testing.T) {
-	inWorld(t, func(w *world) {
-		b := w.end("b", 2)
-		r := w.raw("stranger", 9, b)
-		msg, _ := r.initiation()
-		r.send(msg)
-		w.pass(10 * time.Second)
-		if got := w.sightings(0, "b"); len(got) != 0 {
-			t.Errorf("answered with:%s", story(got))
-		}
-		if b.drops() != 1 {
-			t.Errorf("drops are %v", b.tunnel.Status().Drops)
-		}
-	})
-}
-
-func TestAForgedResponseDoesNotSpoilAPendingHandshake(t *testing.T) {
-	inWorld(t, func(w *world) {
-		a := w.end("a", 1)
-		r := w.known("r", 9, a)
-		a.device.Inject(packet.UDP(to(a.inner), to(r.inner), []byte("hello")))
-		msg, ok := r.next(time.Second, crypto.TypeInitiation)
-		if !ok {
-			t.Fatal("no initiation came")
-		}
-		response, pair := r.respond(msg)
-		for name, forge := range map[string]func([]byte){
-			"low-order ephemeral":  func(b []byte) { clear(b[12:44]) },
-			"ephemeral of order 1": func(b []byte) { clear(b[12:44]); b[12] = 1 },
-			"other ephemeral":      func(b []byte) { b[20] ^= 1 },
-			"wrong tag":            func(b []byte) { b[50] ^= 1 },
-			"wrong MAC1":           func(b []byte) {},
-		} {
-			forged := append([]byte(nil), response...)
-			forge(forged)
-			r.jar.Stamp(forged, w.now()) // anybody who knows the public key can
-			if name == "wrong MAC1" {
-				forged[70] ^= 1
-			}
-			w.network.Inject(r.outer, a.outer, forged)
-			w.settle()
-		}
-		if n := len(w.sightings(0, "a", crypto.TypeTransport)); n != 0 {
-			t.Fatalf("%d transport messages after forged responses", n)
-		}
-		r.send(response)
-		got, ok := r.next(time.Second, crypto.TypeTransport)
-		if !ok || open(pair, got) == nil {
-			t.Error("the true response was not accepted any more")
-		}
-	})
-}
-
 func TestAPeerWithOurOwnKeyIsPassedOver(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a := w.end("a", 1)

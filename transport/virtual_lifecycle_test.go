@@ -1,10 +1,8 @@
 package transport_test
 
 import (
-	"context"
 	"errors"
 	"slices"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -169,23 +167,6 @@ func TestTwentyEndsTalkToEachOther(t *testing.T) {
 	})
 }
 
-// replace makes the end's Tunnel anew, unconfigured and down, where a test needs
-// other options or another order of calls than start has.
-func (e *end) replace(o transport.Options) (run func()) {
-	e.w.t.Helper()
-	e.shutDown()
-	e.device = memnet.NewDevice(1)
-	o.Queues, o.Listen, o.MTU = []transport.Queue{e.device.Queues()[0]}, e.listen, mtu
-	e.tunnel = transport.New(o)
-	return func() {
-		ctx, cancel := context.WithCancel(context.Background())
-		ended := make(chan error, 1)
-		e.cancel, e.ended = cancel, ended
-		go func(t *transport.Tunnel) { ended <- t.Run(ctx) }(e.tunnel)
-		e.w.settle()
-	}
-}
-
 func TestATunnelMayBeConfiguredAndUpBeforeItRuns(t *testing.T) {
 	inWorld(t, func(w *world) {
 		a, b := w.couple()
@@ -243,56 +224,6 @@ func TestAPortThatIsTakenKeepsTheTunnelDownUntilItIsFree(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.stillWorks(a, b)
-	})
-}
-
-// A clock that was set back must not lock a peer out that remembers the
-// timestamps of before.
-func TestTimestampsGoOnWhenTheClockIsSetBack(t *testing.T) {
-	inWorld(t, func(w *world) {
-		a, b := w.couple()
-		var back atomic.Int64
-		run := a.replace(transport.Options{Wall: func() time.Time { return time.Now().Add(-time.Duration(back.Load())) }})
-		run()
-		a.configure(transport.Config{PrivateKey: &a.private, ListenPort: ptr(uint16(outerPort)), Peers: a.peers})
-		if err := a.tunnel.SetUp(true); err != nil {
-			t.Fatal(err)
-		}
-		a.say(b, "before")
-		w.pass(4 * latency)
-		b.mustHear("before")
-		back.Store(int64(100 * 24 * time.Hour))
-		for range 5 {
-			w.pass(200 * time.Second)
-			a.say(b, "after")
-			w.pass(4 * latency)
-			b.mustHear("after")
-		}
-	})
-}
-
-// Sessions age while a machine sleeps: Go's clock stands still then, the one
-// that a Tunnel is given does not.
-func TestASessionThatAgedInSuspendIsNotUsed(t *testing.T) {
-	inWorld(t, func(w *world) {
-		a, b := w.couple()
-		var slept atomic.Int64
-		begin := time.Now()
-		run := a.replace(transport.Options{Now: func() time.Duration { return time.Since(begin) + time.Duration(slept.Load()) }})
-		run()
-		a.configure(transport.Config{PrivateKey: &a.private, ListenPort: ptr(uint16(outerPort)), Peers: a.peers})
-		if err := a.tunnel.SetUp(true); err != nil {
-			t.Fatal(err)
-		}
-		w.greet(a, b)
-		slept.Store(int64(8 * time.Hour))
-		at := w.now()
-		a.say(b, "good morning")
-		w.pass(4 * latency)
-		b.mustHear("good morning")
-		if first := w.sightings(at, "a"); first[0].kind != crypto.TypeInitiation {
-			t.Errorf("after 8 hours the first message is a %v", first[0].kind)
-		}
 	})
 }
 
