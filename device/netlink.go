@@ -13,11 +13,12 @@ import (
 
 // linkState is what rtnetlink says of an interface.
 type linkState struct {
-	name  string
-	index int
-	mtu   int
-	up    bool   // administratively
-	info  []byte // IFLA_LINKINFO, if it has one; valid until next is called again
+	name   string
+	index  int
+	mtu    int
+	up     bool // administratively
+	bursts bursts
+	info   []byte // IFLA_LINKINFO, if it has one; valid until next is called again
 }
 
 // linkSocket is an rtnetlink socket in the namespace of one interface,
@@ -77,6 +78,10 @@ func (s *linkSocket) ask(name string) error {
 	binary.NativeEndian.PutUint16(b[6:], unix.NLM_F_REQUEST)
 	binary.NativeEndian.PutUint32(b[8:], 1) // sequence; notifications have 0
 	binary.NativeEndian.PutUint32(b[unix.SizeofNlMsghdr+4:], uint32(s.index))
+	return s.send(b)
+}
+
+func (s *linkSocket) send(b []byte) error {
 	var sendErr error
 	err := s.raw.Control(func(fd uintptr) {
 		sendErr = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
@@ -170,6 +175,12 @@ func (s *linkSocket) parse(m *syscall.NetlinkMessage) (*linkState, error) {
 			state.mtu = int(binary.NativeEndian.Uint32(value))
 		case kind == unix.IFLA_IFNAME:
 			state.name = unix.ByteSliceToString(value)
+		case kind == linkGSOMaxSegments && len(value) >= 4:
+			state.bursts.segments = binary.NativeEndian.Uint32(value)
+		case kind == linkGSOMaxSize && len(value) >= 4:
+			state.bursts.size = binary.NativeEndian.Uint32(value)
+		case kind == linkGSOIPv4MaxSize && len(value) >= 4:
+			state.bursts.size4 = binary.NativeEndian.Uint32(value)
 		case kind == unix.IFLA_LINKINFO:
 			state.info = value
 		}

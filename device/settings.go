@@ -79,6 +79,7 @@ func (t *TUN) restore() (afterClose func()) {
 	if err != nil || handed {
 		return nothing
 	}
+	t.restoreBursts()
 	if t.virtio {
 		_ = t.queues[0].raw.Control(func(fd uintptr) { _ = setOffload(int(fd), 0) })
 	}

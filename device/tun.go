@@ -62,6 +62,10 @@ type TUN struct {
 	watch  *linkSocket // what the watching goroutine waits on, nil for nothing
 	done   chan struct{}
 	closed bool
+
+	burstsFound *bursts // before LimitBursts; nil: it has changed nothing
+	burstsSet   bursts
+
 	handed bool // another process may use the interface after us
 }
 

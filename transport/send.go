@@ -20,6 +20,11 @@ const (
 	maxPacket = maxTrainBytes - crypto.TransportOverhead
 )
 
+// TrainLength is how many packets of the MTU, sealed, one send takes.
+func TrainLength(mtu int) int {
+	return max(1, min(maxTrainLength, maxTrainBytes/(mtu+crypto.TransportOverhead)))
+}
+
 // sealer turns packets into trains on the wire. It owns the memory for that;
 // one goroutine uses it at a time.
 type sealer struct {

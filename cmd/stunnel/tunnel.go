@@ -35,8 +35,9 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
-	offload bool     // at the sockets; the device has been told
-	lost    sync.Map // names of offloads whose loss was told
+	offload bool      // at the sockets; the device has been told
+	narrow  sync.Once // says that bursts could not be limited
+	lost    sync.Map  // names of offloads whose loss was told
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -86,6 +87,7 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 func (t *running) follow(e device.Event) {
 	if e.MTU > 0 {
 		t.engine.SetMTU(e.MTU)
+		t.limitBursts(e.MTU)
 	}
 	switch {
 	case e.Gone:
@@ -107,6 +109,15 @@ func (t *running) close() error {
 	t.goroutines.Wait()
 	t.end(errAsked)
 	return err
+}
+
+// limitBursts makes what the stack gives at once fit one send, sealed. It works without, with more sends.
+func (t *running) limitBursts(mtu int) {
+	err := t.device.LimitBursts(transport.TrainLength(mtu), mtu)
+	if err == nil || errors.Is(err, device.ErrGone) || errors.Is(err, os.ErrClosed) {
+		return
+	}
+	t.narrow.Do(func() { t.log.Info("gso_max_size stays as it is, which costs some speed", "error", err) })
 }
 
 // listen is socket.Listen as the engine wants it.
