@@ -12,34 +12,50 @@ import (
 // in memory.
 
 // sum adds b, which begins at an even offset, to s. An odd last byte counts as
-// if a zero followed.
+// if a zero followed. b is shorter than 2^19 bytes (see sumAVX2).
 func sum(s uint64, b []byte) uint64 {
-	var c uint64
+	if len(b) >= vectorFrom {
+		s, b = sumBlocks(s, b)
+	}
+	// Two sums, because an addition with carry waits for the one before it; and
+	// the last carry is added as a carry, one instruction where s += c is two.
+	var t, c, d uint64
 	for len(b) >= 64 {
 		w := b[:64:64] // one bounds check for all
 		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[0:]), 0)
 		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[8:]), c)
 		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[16:]), c)
 		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[24:]), c)
-		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[32:]), c)
-		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[40:]), c)
-		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[48:]), c)
-		s, c = bits.Add64(s, binary.NativeEndian.Uint64(w[56:]), c)
-		s, c = bits.Add64(s, 0, c)
-		s += c
+		s, _ = bits.Add64(s, 0, c) // can't carry again: a sum that carried is at most 2^64 - 2
+		t, d = bits.Add64(t, binary.NativeEndian.Uint64(w[32:]), 0)
+		t, d = bits.Add64(t, binary.NativeEndian.Uint64(w[40:]), d)
+		t, d = bits.Add64(t, binary.NativeEndian.Uint64(w[48:]), d)
+		t, d = bits.Add64(t, binary.NativeEndian.Uint64(w[56:]), d)
+		t, _ = bits.Add64(t, 0, d)
 		b = b[64:]
 	}
+	s, c = bits.Add64(s, t, 0)
+	s, _ = bits.Add64(s, 0, c)
 	for len(b) >= 8 {
 		s, c = bits.Add64(s, binary.NativeEndian.Uint64(b), 0)
-		s += c // can't carry again: a sum that carried is at most 2^64 - 2
+		s, _ = bits.Add64(s, 0, c)
 		b = b[8:]
 	}
-	if len(b) > 0 {
-		var tail [8]byte
-		copy(tail[:], b)
-		s, c = bits.Add64(s, binary.NativeEndian.Uint64(tail[:]), 0)
-		s += c
+	// At most 7 bytes are left. Their own sum can't overflow.
+	t = 0
+	if len(b) >= 4 {
+		t = uint64(binary.NativeEndian.Uint32(b))
+		b = b[4:]
 	}
+	if len(b) >= 2 {
+		t += uint64(binary.NativeEndian.Uint16(b))
+		b = b[2:]
+	}
+	if len(b) == 1 {
+		t += be16(uint16(b[0]) << 8)
+	}
+	s, c = bits.Add64(s, t, 0)
+	s, _ = bits.Add64(s, 0, c)
 	return s
 }
 

@@ -70,11 +70,3 @@ func TestSumOfEveryLength(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkSum1420(b *testing.B) {
-	p := make([]byte, 1420)
-	b.SetBytes(int64(len(p)))
-	for b.Loop() {
-		sum(0, p)
-	}
-}
