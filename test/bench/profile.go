@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -22,7 +23,7 @@ type split map[string]float64
 var parts = []string{
 	"AEAD", "checksums", "copies", "the program's own code", "runtime and libraries",
 	"kernel: TUN read", "kernel: TUN write", "kernel: UDP send", "kernel: UDP receive",
-	"kernel: waiting and waking", "kernel: other",
+	"kernel: waiting and waking", "kernel: interrupts", "kernel: other",
 }
 
 // Two parts of the kernel's time that do not depend on the call: the table
@@ -191,11 +192,11 @@ func userPart(chain []frame) string {
 	return "the program's own code"
 }
 
-// entries are the functions by which the kernel is entered on behalf of the
-// tunnel, outermost names of a call chain; the first that is found decides.
-// What a packet sets off in the same breath (the other host's stack, over the
-// veth) is in the call that sent it.
-var entries = []struct {
+// calledFor is what the tunnel called the kernel for, by the functions that
+// begin it: the outermost in a call chain decides. What a packet sets off in
+// the same breath (the other host's stack, over the veth) is in the call that
+// sent it.
+var calledFor = []struct {
 	symbol *regexp.Regexp
 	part   string
 }{
@@ -206,18 +207,25 @@ var entries = []struct {
 	{regexp.MustCompile(`futex|epoll|do_sys_poll|nanosleep|pselect|core_sys_select|^schedule`), "kernel: waiting and waking"},
 }
 
+// An interrupt outside of any of these calls.
+var interrupt = regexp.MustCompile(`sysvec|_interrupt|^handle_softirqs|^__irq_exit`)
+
 func kernelPart(chain []frame) string {
-	for i := len(chain) - 1; i >= 0; i-- { // outermost first
-		if !chain[i].kernel {
+	part := "kernel: other"
+	for _, f := range slices.Backward(chain) {
+		if !f.kernel {
 			continue
 		}
-		for _, e := range entries {
-			if e.symbol.MatchString(chain[i].symbol) {
-				return e.part
+		for _, c := range calledFor {
+			if c.symbol.MatchString(f.symbol) {
+				return c.part
 			}
 		}
+		if interrupt.MatchString(f.symbol) {
+			part = "kernel: interrupts"
+		}
 	}
-	return "kernel: other"
+	return part
 }
 
 // printSplit prints the split of a file of perf record as a table.

@@ -43,14 +43,16 @@ func (r *results) writeMachine(b *strings.Builder) {
 	}
 	table(b, []string{"measured", "version"}, rows)
 	for _, text := range r.Absent {
-		fmt.Fprintf(b, "Not measured: %s.\n\n", text)
+		fmt.Fprintf(b, "Not measured: %s.\n\n", oneLine(text))
 	}
 	for _, t := range r.Tunnels {
 		for _, f := range t.Failures {
-			fmt.Fprintf(b, "Failed: %s: %s.\n\n", t.Name, strings.Join(strings.Fields(f), " "))
+			fmt.Fprintf(b, "Failed: %s: %s.\n\n", t.Name, oneLine(f))
 		}
 	}
 }
+
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // table writes a Markdown table and an empty line.
 func table(b *strings.Builder, head []string, rows [][]string) {
@@ -110,7 +112,17 @@ func (m metric) label() string {
 	return m.title + ", " + m.unit
 }
 
-func (m metric) text(v float64) string { return strconv.FormatFloat(v, 'f', m.digits, 64) }
+func (m metric) text(v float64) string { return decimal(v, m.digits) }
+
+// decimal is v with so many digits behind the point, and commas before it.
+func decimal(v float64, digits int) string {
+	text := strconv.FormatFloat(v, 'f', digits, 64)
+	whole, _, _ := strings.Cut(text, ".")
+	for at := len(whole) - 3; at > 0 && v >= 1000; at -= 3 {
+		text = text[:at] + "," + text[at:]
+	}
+	return text
+}
 
 func (r *results) writeRatios(b *strings.Builder) {
 	ref := r.named(reference)
@@ -190,9 +202,9 @@ func (m *measured) calls(prefix string) []string {
 // short is a number with as many digits as are worth reading.
 func short(v float64) string {
 	if v < 100 {
-		return strconv.FormatFloat(v, 'f', 1, 64)
+		return decimal(v, 1)
 	}
-	return strconv.FormatFloat(v, 'f', 0, 64)
+	return decimal(v, 0)
 }
 
 func (r *results) writeProfiles(b *strings.Builder) {
