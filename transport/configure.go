@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"fmt"
+	"syscall"
 	"time"
 
 	"stunnel/crypto"
@@ -12,6 +14,9 @@ import (
 func (t *Tunnel) Configure(c Config) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if err := t.checkNumber(c); err != nil {
+		return err
+	}
 	if err := t.configureSockets(c); err != nil {
 		return err
 	}
@@ -27,6 +32,37 @@ func (t *Tunnel) Configure(c Config) error {
 		t.configurePeer(&c.Peers[i])
 	}
 	t.allowedIPs.Publish()
+	return nil
+}
+
+// maxPeers of one tunnel, as in wireguard-go: each costs memory, and a
+// public-key operation when the private key is set.
+const maxPeers = 1 << 16
+
+// checkNumber refuses, with ENOSPC, what would make too many peers.
+func (t *Tunnel) checkNumber(c Config) error {
+	var peers []*peer
+	if !c.ReplacePeers {
+		peers = t.peers.all()
+	}
+	if len(peers)+len(c.Peers) <= maxPeers {
+		return nil
+	}
+	after := make(map[crypto.PublicKey]bool)
+	for _, p := range peers {
+		after[p.publicKey] = true
+	}
+	for _, p := range c.Peers {
+		switch {
+		case p.Remove:
+			delete(after, p.PublicKey)
+		case !p.UpdateOnly:
+			after[p.PublicKey] = true
+		}
+	}
+	if len(after) > maxPeers {
+		return fmt.Errorf("%d peers, and there may be %d: %w", len(after), maxPeers, syscall.ENOSPC)
+	}
 	return nil
 }
 
@@ -85,6 +121,9 @@ func (t *Tunnel) setPrivateKey(key crypto.PrivateKey) error {
 	t.local.Store(local)
 	for _, p := range t.peers.all() {
 		p.setIdentity(id)
+		if t.isUp() {
+			p.begin(t.now())
+		}
 	}
 	return nil
 }
@@ -140,7 +179,9 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p.mu.Unlock()
 	}
 	if c.Endpoint != nil {
-		p.setEndpoint(*c.Endpoint)
+		if p.setEndpoint(*c.Endpoint) && t.isUp() {
+			p.begin(t.now())
+		}
 	}
 	if c.ReplaceAllowedIPs {
 		t.allowedIPs.RemoveAll(p)

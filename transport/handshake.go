@@ -115,14 +115,11 @@ func (p *peer) retry(now time.Duration) {
 	t := &p.timers
 	attempts := t.attempts.Load()
 	if attempts > maxRetries-1 {
-		p.tunnel.log.Warn("handshake given up: no answer", "peer", p, "attempts", attempts+1)
+		p.tunnel.log.Debug("handshake given up", "peer", p, "attempts", attempts+1)
 		t.keepalive.stop()
 		p.drops.add(dropNoHandshake, p.staging.clear())
 		p.armIfIdle(&t.zeroKeys, now+zeroKeysAfter)
 		return
-	}
-	if attempts == 2 {
-		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", p.endpoint())
 	}
 	t.attempts.Add(1)
 	p.clearLocal()
@@ -131,12 +128,28 @@ func (p *peer) retry(now time.Duration) {
 
 // initiate sends a handshake initiation, at most one in RekeyTimeout.
 func (p *peer) initiate(now time.Duration) {
+	msg, silent := p.initiation(now)
+	if msg == nil {
+		return
+	}
+	p.sendSealed(msg, len(msg))
+	p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", p.endpoint())
+	if silent {
+		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", p.endpoint())
+	}
+}
+
+// complainAfter is for how long initiations go unanswered before the log says.
+const complainAfter = 2 * RekeyTimeout
+
+// initiation makes the message, nil if there is to be none. silent: it is time
+// to tell that the peer does not answer.
+func (p *peer) initiation(now time.Duration) (msg []byte, silent bool) {
 	t := p.tunnel
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	id := t.local.Load()
-	if p.removed || p.remote == nil || id == nil || p.path.Load() == nil || !t.isUp() {
-		return
+	if p.removed || p.remote == nil || p.path.Load() == nil || !t.isUp() {
+		return nil, false
 	}
 	if next := p.nextInitiation(); now < next {
 		// A response of ours, or the last attempt, is younger. If nobody
@@ -144,7 +157,7 @@ func (p *peer) initiate(now time.Duration) {
 		if p.usable(now) == nil {
 			p.armIfIdle(&p.timers.retransmit, next+jitter())
 		}
-		return
+		return nil, false
 	}
 	p.dropPending()
 	stamp := crypto.TAI64NFrom(t.wall())
@@ -152,18 +165,22 @@ func (p *peer) initiate(now time.Duration) {
 		stamp = p.lastStamp.Next()
 	}
 	index := t.indices.reserve(p)
-	msg, pending, err := crypto.Initiate(id.Identity, p.remote, p.psk, index, stamp)
+	msg, pending, err := crypto.Initiate(p.identity, p.remote, p.psk, index, stamp)
 	if err != nil {
 		t.indices.remove(index)
-		t.log.Error("cannot make a handshake initiation", "peer", p, "error", err)
-		return
+		p.drops.add(dropBadHandshake, 1)
+		return nil, false
 	}
 	p.pending, p.lastStamp = pending, stamp
 	p.lastSent.Store(int64(now))
 	p.jar.Stamp(msg, now)
 	p.initiationSent(now)
-	t.log.Debug("handshake initiation", "peer", p, "endpoint", p.endpoint())
-	p.sendSealed(msg, len(msg))
+	if p.asked == 0 {
+		p.asked = now
+	}
+	silent = !p.complained && now-p.asked >= complainAfter
+	p.complained = p.complained || silent
+	return msg, silent
 }
 
 // answer takes an initiation: a responder's part.
@@ -180,6 +197,9 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 		}
 		p.mu.Lock()
 		defer p.mu.Unlock()
+		if p.identity != id.Identity {
+			return nil // our key is just being changed
+		}
 		return p.remote
 	})
 	switch {
@@ -190,30 +210,39 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 		t.drops.add(dropUnknownPeer, 1)
 		return
 	}
+	if response := p.respond(responder, len(msg), from, now); response != nil {
+		p.sendSealed(response, len(response))
+	}
+}
 
+// respond makes the response to an initiation of length bytes, nil if there is
+// to be none.
+func (p *peer) respond(responder *crypto.Responder, length int, from socket.Path, now time.Duration) []byte {
+	t := p.tunnel
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case p.removed || p.remote != responder.Remote() || !t.isUp():
-		return // the configuration has changed meanwhile
+		p.drops.add(dropDown, 1) // the configuration has changed meanwhile
+		return nil
 	case !responder.Timestamp().After(p.newestStamp):
 		p.drops.add(dropReplayedInitiation, 1)
-		return
+		return nil
 	case now < p.lastAccepted+initiationSpacing:
 		p.drops.add(dropInitiationFlood, 1)
-		return
+		return nil
 	}
 	p.newestStamp, p.lastAccepted = responder.Timestamp(), now
 	p.setPath(from)
-	p.rxBytes.Add(uint64(len(msg)))
+	p.rxBytes.Add(uint64(length))
 	p.authenticatedReceived(now)
 
 	index := t.indices.reserve(p)
 	response, keypair, err := responder.Respond(p.psk, index)
 	if err != nil {
 		t.indices.remove(index)
-		t.log.Error("cannot make a handshake response", "peer", p, "error", err)
-		return
+		p.drops.add(dropBadHandshake, 1)
+		return nil
 	}
 	s := p.newSession(keypair, now)
 	p.sessions.addResponded(s, p.dropSession)
@@ -222,7 +251,7 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 	p.jar.Stamp(response, now)
 	p.sessionDerived(now)
 	p.authenticatedSent(now)
-	p.sendSealed(response, len(response))
+	return response
 }
 
 // finish takes a response: the initiator's second part. What was staged, or a
@@ -233,22 +262,23 @@ func (t *Tunnel) finish(msg []byte, from socket.Path, now time.Duration) {
 		t.drops.add(dropUnknownIndex, 1)
 		return
 	}
-	if p.finish(msg, from, now) {
+	if finished, news := p.finish(msg, from, now); finished {
+		p.tell(news)
 		p.sendKeepalive(now)
 	}
 }
 
-func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) bool {
+func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (finished bool, news string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pending == nil || p.pending.LocalIndex() != crypto.Receiver(msg) {
 		p.drops.add(dropBadHandshake, 1)
-		return false
+		return false, ""
 	}
 	keypair, err := p.pending.Finish(msg, p.psk)
 	if err != nil {
 		p.drops.add(dropBadHandshake, 1)
-		return false
+		return false, ""
 	}
 	p.pending = nil
 	p.setPath(from)
@@ -258,8 +288,7 @@ func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) bool {
 	p.sessions.addInitiated(s, p.dropSession)
 	p.tunnel.indices.promote(s)
 	p.sessionDerived(now)
-	p.completed()
-	return true
+	return true, p.completed()
 }
 
 func (p *peer) newSession(k *crypto.Keypair, now time.Duration) *session {
@@ -268,11 +297,23 @@ func (p *peer) newSession(k *crypto.Keypair, now time.Duration) *session {
 }
 
 // completed is of a handshake that both ends know to be complete. mu is held.
-func (p *peer) completed() {
+// It returns what of that is news to people, "" if nothing is.
+func (p *peer) completed() (news string) {
 	p.handshakeComplete()
-	if !p.introduced {
-		p.introduced = true
-		p.tunnel.log.Info("first handshake", "peer", p, "endpoint", p.endpoint())
+	switch {
+	case !p.introduced:
+		news = "first handshake"
+	case p.complained:
+		news = "handshake: it answers again"
+	}
+	p.introduced, p.complained, p.asked = true, false, 0
+	return news
+}
+
+// tell logs a handshake. No lock is held: a log may be slow.
+func (p *peer) tell(news string) {
+	if news != "" {
+		p.tunnel.log.Info(news, "peer", p, "endpoint", p.endpoint())
 	} else {
 		p.tunnel.log.Debug("handshake", "peer", p, "endpoint", p.endpoint())
 	}
@@ -282,12 +323,13 @@ func (p *peer) completed() {
 // from the initiator, and sends what is staged.
 func (p *peer) confirm(s *session, now time.Duration) {
 	p.mu.Lock()
-	confirmed := p.sessions.confirm(s, p.dropSession)
+	confirmed, news := p.sessions.confirm(s, p.dropSession), ""
 	if confirmed {
-		p.completed()
+		news = p.completed()
 	}
 	p.mu.Unlock()
 	if confirmed {
+		p.tell(news)
 		p.sendStaged(now)
 	}
 }

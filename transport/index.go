@@ -53,6 +53,12 @@ func (t *indexTable) remove(i crypto.Index) {
 	t.mu.Unlock()
 }
 
+// pending says whether i means a handshake that waits for its response.
+func (t *indexTable) pending(i crypto.Index) bool {
+	e := t.lookup(i)
+	return e.peer != nil && e.session == nil
+}
+
 func (t *indexTable) lookup(i crypto.Index) indexEntry {
 	t.mu.RLock()
 	defer t.mu.RUnlock()

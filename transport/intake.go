@@ -23,11 +23,15 @@ func (t *Tunnel) intake(typ crypto.MessageType, d socket.Datagram, now time.Dura
 		t.drops.add(dropBadMAC1, 1)
 		return
 	}
+	if typ == crypto.TypeResponse && !t.indices.pending(crypto.Receiver(d.Data)) {
+		t.drops.add(dropUnknownIndex, 1)
+		return
+	}
 	if t.underLoad(now) {
 		switch {
 		case !local.cookies.CheckMAC2(d.Data, d.Path.Remote, now):
 			t.drops.add(dropUnderLoad, 1)
-			t.replyCookie(local.cookies.Reply(d.Data, d.Path.Remote, now), d.Path)
+			t.offerCookie(local.cookies.Reply(d.Data, d.Path.Remote, now), d.Path)
 			return
 		case !t.limiter.Allow(d.Path.Remote.Addr(), now):
 			t.drops.add(dropRateLimited, 1)
@@ -53,10 +57,12 @@ func (t *Tunnel) underLoad(now time.Duration) bool {
 	return int64(now) < t.loadUntil.Load()
 }
 
-// replyCookie sends a cookie reply, which is smaller than what it answers.
-func (t *Tunnel) replyCookie(reply []byte, to socket.Path) {
-	if sock := t.controlSocket(); sock != nil {
-		_ = sock.Send(reply, len(reply), to) // lost is lost: the sender tries again
+// offerCookie sends a cookie reply, which is smaller than what it answers, if
+// that can be done at once: addresses that do not exist must not fill the
+// socket's buffer. Lost is lost, the sender tries again.
+func (t *Tunnel) offerCookie(reply []byte, to socket.Path) {
+	if sock := t.controlSocket(); sock != nil && !sock.Offer(reply, to) {
+		t.drops.add(dropSendFailed, 1)
 	}
 }
 

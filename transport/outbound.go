@@ -48,6 +48,9 @@ func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
 		switch {
 		case sock == nil:
 			t.drops.add(dropDown, end-start)
+		case t.local.Load() == nil:
+			t.drops.add(dropNoKey, end-start)
+			l.refuse(first[start:end], rest[start:end], now)
 		case p == nil:
 			t.drops.add(dropNoPeer, end-start)
 			l.refuse(first[start:end], rest[start:end], now)

@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"sync"
@@ -30,18 +32,24 @@ type peer struct {
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
 	lastSent        atomic.Int64 // when a handshake message was last sent
 
+	// mover is the serial of the newest session whose packets have said where
+	// the peer is; written under mu.
+	mover atomic.Uint64
+
 	mu           sync.Mutex // guards what follows, and writes to sessions
 	removed      bool
-	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
+	identity     *crypto.Identity // ours that remote and jar go with
+	remote       *crypto.Remote   // nil: no local key, or no handshake is possible with this one
 	jar          *crypto.CookieJar
 	psk          crypto.PresharedKey
 	pending      *crypto.Initiator // our handshake that waits for its response
 	serial       uint64            // of the newest session
-	mover        uint64            // serial of the session under which the endpoint last moved
 	lastStamp    crypto.TAI64N     // the newest we sent
 	newestStamp  crypto.TAI64N     // the newest we accepted
 	lastAccepted time.Duration     // when that was
 	introduced   bool              // the log has told of a handshake with it
+	asked        time.Duration     // when the first initiation since the last handshake was sent; 0: none
+	complained   bool              // the log has told that it does not answer
 }
 
 func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
@@ -52,6 +60,9 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	p.lastAccepted = -never
 	return p
 }
+
+// Format keeps the keys that a peer holds out of whatever is printed.
+func (p *peer) Format(f fmt.State, _ rune) { io.WriteString(f, "peer "+p.publicKey.String()) }
 
 // LogValue names the peer as people know it.
 func (p *peer) LogValue() slog.Value {
@@ -75,7 +86,8 @@ func (p *peer) setIdentity(id *crypto.Identity) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.remote, p.jar = remote, jar
+	p.identity, p.remote, p.jar = id, remote, jar
+	p.lastSent.Store(int64(-never))
 	p.forget()
 }
 
@@ -105,6 +117,15 @@ func (p *peer) zeroKeys() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.forget()
+}
+
+// dropExpired lets go of superseded sessions that are too old to open anything.
+func (p *peer) dropExpired(now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if oldest := p.sessions.dropExpired(now, p.dropSession); oldest != nil {
+		p.armIfIdle(&p.timers.expiry, oldest.created+RejectAfterTime)
+	}
 }
 
 // stop is for a tunnel that goes down, and for a peer that is removed.
@@ -137,16 +158,16 @@ func (p *peer) setPath(to socket.Path) {
 }
 
 // move does so for a transport message that was the newest of its session s.
-// A session older than the one that last moved the endpoint may not: else a
-// packet that was delayed on the old path moves it back.
+// A session older than the newest that has been heard may not: else a packet
+// that was delayed, or held back, on the old path moves the endpoint back.
 func (p *peer) move(s *session, to socket.Path) {
-	if old := p.path.Load(); old != nil && *old == to {
+	if old := p.path.Load(); old != nil && *old == to && p.mover.Load() >= s.serial {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if s.serial >= p.mover {
-		p.mover = s.serial
+	if s.serial >= p.mover.Load() {
+		p.mover.Store(s.serial)
 		p.setPath(to)
 	}
 }
@@ -160,8 +181,23 @@ func (p *peer) endpoint() netip.AddrPort {
 }
 
 // setEndpoint is the configuration's word; the source address is the kernel's.
-func (p *peer) setEndpoint(remote netip.AddrPort) {
+// It says whether there was no endpoint before.
+func (p *peer) setEndpoint(remote netip.AddrPort) (first bool) {
+	first = p.path.Load() == nil
 	p.setPath(socket.Path{Remote: remote})
+	return first
+}
+
+// begin is for a peer that may now be sent to and could not before: the tunnel
+// is up, there is a key, an endpoint.
+func (p *peer) begin(now time.Duration) {
+	switch {
+	case p.persistentKeepalive.Load() > 0:
+		p.authenticatedTraversal(now)
+		p.sendKeepalive(now)
+	case p.staging.n.Load() > 0:
+		p.sendStaged(now)
+	}
 }
 
 // clearLocal forgets the sticky source address: it may be what does not work.

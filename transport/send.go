@@ -195,7 +195,10 @@ func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
 	}
 	defer s.release()
 	l := sealers.Get().(*sealer)
-	defer sealers.Put(l)
+	defer func() {
+		clear(l.plain) // or the pool keeps the packets
+		sealers.Put(l)
+	}()
 	n := l.send(s, p.tunnel.controlSocket(), packets, make([][]byte, len(packets)), now)
 	p.drops.add(dropExpiredSession, len(packets)-n)
 	return true

@@ -110,6 +110,27 @@ func (ss *sessions) drain(s *session, drop func(*session)) {
 	}
 }
 
+// dropExpired empties the slots beside current of sessions that have expired,
+// and returns the oldest of those that have not, nil if there is none. The
+// current one, too old to be used, goes when the zero-keys timer says.
+func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest *session) {
+	keep := func(s *session) *session {
+		switch {
+		case s == nil:
+			return nil
+		case s.expired(now):
+			drop(s)
+			return nil
+		case oldest == nil || s.created < oldest.created:
+			oldest = s
+		}
+		return s
+	}
+	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
+	ss.previous, ss.next = keep(ss.previous), keep(ss.next)
+	return oldest
+}
+
 // clear empties all slots.
 func (ss *sessions) clear(drop func(*session)) {
 	for _, s := range []*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Swap(nil)} {

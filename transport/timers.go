@@ -51,12 +51,14 @@ func (t *timer) fired(now time.Duration) bool {
 	return due != 0 && due <= int64(now) && t.due.CompareAndSwap(due, 0)
 }
 
-// timers are a peer's five (PROTOCOL §3.7) and what they remember.
+// timers are a peer's five (PROTOCOL §3.7), one more that lets no key outlive
+// its session, and what they remember.
 type timers struct {
 	retransmit   timer // our initiation was not answered
 	newHandshake timer // our data was not answered
 	keepalive    timer // their data was not answered: passive keepalive
 	persistent   timer
+	expiry       timer // a superseded session is too old for anything
 	zeroKeys     timer
 
 	anotherKeepalive atomic.Bool  // more data came while keepalive was running
@@ -125,6 +127,7 @@ func (p *peer) initiationSent(now time.Duration) {
 }
 
 func (p *peer) sessionDerived(now time.Duration) {
+	p.armIfIdle(&p.timers.expiry, now+RejectAfterTime)
 	p.arm(&p.timers.zeroKeys, now+zeroKeysAfter)
 }
 
@@ -137,7 +140,7 @@ func (p *peer) handshakeComplete() {
 
 func (p *peer) stopTimers() {
 	t := &p.timers
-	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.zeroKeys} {
+	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys} {
 		t.stop()
 	}
 	t.anotherKeepalive.Store(false)
@@ -168,6 +171,9 @@ func (p *peer) expire(now time.Duration) {
 		p.authenticatedTraversal(now)
 		p.sendKeepalive(now)
 	}
+	if t.expiry.fired(now) {
+		p.dropExpired(now)
+	}
 	if t.zeroKeys.fired(now) {
 		p.zeroKeys()
 	}
@@ -176,7 +182,7 @@ func (p *peer) expire(now time.Duration) {
 // next is the earliest moment at which expire has something to do.
 func (t *timers) next() time.Duration {
 	first := int64(never)
-	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.zeroKeys} {
+	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys} {
 		if due := t.due.Load(); due != 0 && due < first {
 			first = due
 		}
@@ -265,6 +271,10 @@ func (s *schedule) Pop() any {
 	return p
 }
 
+// maxSleep bounds how late a timer can be after the machine was suspended: Go's
+// clock, other than the Tunnel's, stood still meanwhile.
+const maxSleep = 30 * time.Second
+
 // runTimers sleeps until a timer of some peer is due; an idle tunnel sleeps.
 func (t *Tunnel) runTimers(ctx context.Context) {
 	sleep := time.NewTimer(0)
@@ -278,6 +288,9 @@ func (t *Tunnel) runTimers(ctx context.Context) {
 				t.schedule.add(p, next)
 			}
 			continue
+		}
+		if wait != never {
+			wait = min(wait, maxSleep)
 		}
 		sleep.Reset(wait)
 		select {

@@ -3,6 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"log/slog"
 	"runtime"
 	"sync"
@@ -38,6 +40,9 @@ type Socket interface {
 	// Send sends train as datagrams of size bytes, the last may be shorter. Many
 	// callers at a time. socket.ErrLocalGone: it was sent, but not from to.Local.
 	Send(train []byte, size int, to socket.Path) error
+	// Offer sends one datagram if that can be done at once and leaves most of
+	// the socket's buffer free; false: it was not sent. Many callers at a time.
+	Offer(datagram []byte, to socket.Path) bool
 	SetMark(mark uint32) error
 	Port() uint16
 	Close() error
@@ -171,6 +176,10 @@ func (t *Tunnel) Run(ctx context.Context) error {
 
 // close is Run's end.
 func (t *Tunnel) close() {
+	// First of all what somebody who holds a lock may be waiting for.
+	for _, s := range t.binding.Load().sockets {
+		s.Close()
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.closed = true
@@ -179,6 +188,9 @@ func (t *Tunnel) close() {
 		l.queue.Close()
 	}
 }
+
+// Format keeps the keys that a Tunnel holds out of whatever is printed.
+func (t *Tunnel) Format(f fmt.State, _ rune) { io.WriteString(f, "tunnel") }
 
 // SetMTU follows the device's MTU, in bytes.
 func (t *Tunnel) SetMTU(mtu int) { t.mtu.Store(int64(mtu)) }
@@ -204,9 +216,7 @@ func (t *Tunnel) SetUp(up bool) error {
 	t.tellOffloads()
 	now := t.now()
 	for _, p := range t.peers.all() {
-		if p.persistentKeepalive.Load() > 0 {
-			p.sendKeepalive(now)
-		}
+		p.begin(now)
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"slices"
@@ -70,6 +71,13 @@ func (s *Socket) Close() error {
 	close(s.closed)
 	s.host.forget(s)
 	return nil
+}
+
+// Offer sends one datagram, which here never has to wait; false: Send would
+// have failed.
+func (s *Socket) Offer(datagram []byte, to socket.Path) bool {
+	err := s.Send(datagram, max(1, len(datagram)), to)
+	return err == nil || errors.Is(err, socket.ErrLocalGone)
 }
 
 // Send sends the train as datagrams of size bytes, the last may be shorter.
