@@ -60,11 +60,26 @@ func bind(path string) (*net.UnixListener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
-	if err := os.Chmod(path, 0o600); err != nil { // a umask may have taken too much
+	if err := restoreMode(path); err != nil {
 		l.Close()
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	return l.(*net.UnixListener), nil
+}
+
+// restoreMode gives the socket file what an odd umask has taken away. It follows no link
+// that somebody may have put there meanwhile.
+func restoreMode(path string) error {
+	const mode = 0o600
+	if info, err := os.Lstat(path); err != nil || info.Mode().Perm() == mode {
+		return err
+	}
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return os.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode)
 }
 
 // ListenerFromFile takes over a listening control socket that another process has opened
@@ -131,21 +146,28 @@ func makeDir(dir string) error {
 	return os.Chmod(dir, 0o755)
 }
 
-// lockDir waits until it alone may make sockets in dir. The lock is on the directory
-// itself and leaves nothing behind.
+// lockTime is how long lockDir tries.
+const lockTime = 2 * time.Second
+
+// lockDir waits until it alone may make sockets in dir, but not for ever: the lock is on
+// the directory itself, which leaves nothing behind and can be held by anybody who may
+// look into it. Who holds it that long does so out of malice, and gets nothing by it but
+// that two programs that start at once are not kept apart.
 func lockDir(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	for {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); !errors.Is(err, unix.EINTR) {
-			break
+	for end := time.Now().Add(lockTime); ; time.Sleep(20 * time.Millisecond) {
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		switch {
+		case err == nil:
+			return func() { f.Close() }, nil
+		case errors.Is(err, unix.EWOULDBLOCK) && time.Now().After(end):
+			return func() { f.Close() }, nil
+		case !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR):
+			f.Close()
+			return nil, &fs.PathError{Op: "flock", Path: dir, Err: err}
 		}
 	}
-	if err != nil {
-		f.Close()
-		return nil, &fs.PathError{Op: "flock", Path: dir, Err: err}
-	}
-	return func() { f.Close() }, nil
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // deadSocket leaves a socket file on which nobody listens, as a killed program does.
@@ -46,6 +48,24 @@ func TestModesDoNotDependOnTheUmask(t *testing.T) {
 		}
 		l.Close()
 	}
+}
+
+// Any user may open the directory, and so lock it.
+func TestALockThatIsNeverReleasedStopsNobody(t *testing.T) {
+	dir := t.TempDir()
+	f, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listen(dir, "wg0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
 }
 
 func TestADirectoryThatIsThereIsLeftAlone(t *testing.T) {

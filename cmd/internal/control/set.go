@@ -212,10 +212,11 @@ func parseEndpoint(value string) (netip.AddrPort, error) {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()), nil
 }
 
-// printable is a client's word, fit for a log.
+// printable is a client's word, fit for a log. Only what could be a word of the protocol
+// is repeated: else a forgotten "private_key=" puts a key there.
 func printable(word string) string {
-	if len(word) > 40 {
-		word = word[:40] + "..."
+	if len(word) > 40 || strings.Trim(word, "abcdefghijklmnopqrstuvwxyz_") != "" {
+		return fmt.Sprintf("a word of %d bytes", len(word))
 	}
-	return strconv.QuoteToASCII(word)
+	return strconv.Quote(word)
 }
