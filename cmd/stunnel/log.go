@@ -150,3 +150,36 @@ func (s *lineSplitter) Write(p []byte) (int, error) {
 		s.rest = s.rest[i:]
 	}
 }
+
+// relay hands records on in a goroutine of its own, run, so that a terminal or a log that does not take them (Ctrl-S is
+// enough) cannot hold up the engine. What does not fit into the queue is lost.
+type relay struct {
+	slog.Handler
+	queue chan slog.Record
+}
+
+func newRelay(h slog.Handler) *relay { return &relay{h, make(chan slog.Record, 256)} }
+
+// Handle never waits.
+func (r *relay) Handle(_ context.Context, record slog.Record) error {
+	select {
+	case r.queue <- record.Clone():
+	default:
+	}
+	return nil
+}
+
+// run ends with ctx, after what is in the queue.
+func (r *relay) run(ctx context.Context) {
+	for {
+		select {
+		case record := <-r.queue:
+			_ = r.Handler.Handle(ctx, record)
+		case <-ctx.Done():
+			for len(r.queue) > 0 {
+				_ = r.Handler.Handle(ctx, <-r.queue)
+			}
+			return
+		}
+	}
+}

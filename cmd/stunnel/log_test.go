@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"log/slog"
 	"strings"
@@ -69,5 +70,31 @@ func TestNoKeyOfAHookIsSaid(t *testing.T) {
 		if got := withoutKeys(command); got != want {
 			t.Errorf("%q becomes %q, want %q", command, got, want)
 		}
+	}
+}
+
+// stuck is a terminal after Ctrl-S.
+type stuck struct{ free chan struct{} }
+
+func (s stuck) writeLine(slog.Level, string) { <-s.free }
+
+func TestATerminalThatTakesNothingHoldsNobodyUp(t *testing.T) {
+	terminal := stuck{make(chan struct{})}
+	r := newRelay(newLogger(&lines{w: terminal}, "peer", slog.LevelInfo).Handler())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		r.run(ctx)
+	}()
+	log := slog.New(r)
+	for range 10_000 {
+		log.Info("handshake")
+	}
+	cancel()
+	close(terminal.free)
+	<-done
+	if len(r.queue) != 0 {
+		t.Errorf("%d lines were never written", len(r.queue))
 	}
 }

@@ -55,16 +55,18 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
 
+	relay := newRelay(log.Handler())
 	var queues []transport.Queue
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: boottime, Log: log})
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: boottime, Log: slog.New(relay)})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()
 	t.follow(<-events)
 
+	t.goroutines.Go(func() { relay.run(ctx) })
 	t.goroutines.Go(func() {
 		if err := t.engine.Run(ctx); err != nil {
 			t.end(err)
