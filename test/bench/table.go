@@ -275,7 +275,7 @@ func (r *results) writeMicro(b *strings.Builder) {
 		}
 	}
 	if len(tables) > 0 {
-		fmt.Fprintf(b, "## AllowedIPs\n\nOne lookup of a random address out of all prefixes, ns: median (least-most); and memory per prefix, owners included.\n\n")
+		fmt.Fprintf(b, "## AllowedIPs\n\nOne lookup of a random address out of all prefixes, ns: median (least-most); and heap per prefix, with the record of whose it is.\n\n")
 		table(b, []string{"prefixes", "stunnel", reference, "ratio", "stunnel, bytes per prefix", reference + ", bytes per prefix", "allocations"}, tables)
 	}
 	if len(others) > 0 {
