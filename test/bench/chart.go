@@ -39,7 +39,7 @@ func (r *results) svg() string {
 			margin+i%2*(panelWidth+panelGap), margin+i/2*(height+panelGap), p)
 	}
 	fmt.Fprintf(&b, `<text x="%d" y="%d" fill="#666">%s</text>`+"\n</svg>\n", margin, total-margin,
-		html.EscapeString(fmt.Sprintf("medians of %d rounds, lines from least to most; %d CPUs, Linux %s, %s, commit %s",
+		html.EscapeString(fmt.Sprintf("median of %d, lines from least to most; %d CPUs, Linux %s, %s, commit %s",
 			r.Rounds, r.Machine.CPUs, r.Machine.Kernel, r.Machine.Date, r.Machine.Commit)))
 	return b.String()
 }
@@ -60,7 +60,7 @@ func (r *results) panel(m metric) string {
 	if m.lower {
 		better = "less is better"
 	}
-	fmt.Fprintf(&b, `<text y="12"><tspan font-weight="bold">%s</tspan><tspan fill="#666"> %s, %s</tspan></text>`+"\n",
+	fmt.Fprintf(&b, `<text y="12"><tspan font-weight="bold">%s</tspan> <tspan fill="#666">%s, %s</tspan></text>`+"\n",
 		html.EscapeString(m.title), html.EscapeString(m.unit), better)
 	base := spread{}
 	if ref := r.named(reference); ref != nil {

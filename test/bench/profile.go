@@ -26,9 +26,9 @@ var parts = []string{
 	"kernel: waiting and waking", "kernel: interrupts", "kernel: other",
 }
 
-// Two parts of the kernel's time that do not depend on the call: the table
-// says them behind the others.
-const kernelCopies, kernelSums = "of the kernel's: copies", "of the kernel's: checksums"
+// Two parts of the kernel's time whatever it was called for: they are in the
+// parts above too, and the table says them last.
+const kernelCopies, kernelSums = "(copies in the kernel)", "(checksums in the kernel)"
 
 func (s split) total() (n float64) {
 	for _, part := range parts {

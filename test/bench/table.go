@@ -235,7 +235,7 @@ func (r *results) writeProfiles(b *strings.Builder) {
 	}
 	b.WriteString("## Where the time goes\n\nOne TCP stream, sampled by `perf record` in a run of its own: share of each end's CPU time, and what it is in CPU seconds per\n" +
 		"GB. The veth joins the hosts within one kernel, so what a call sets off at the other host is in that call: *UDP send* has the\n" +
-		"outer packet's whole way, *TUN write* the inner one's up to iperf3's socket.\n\n")
+		"outer packet's whole way, *TUN write* the inner one's up to iperf3's socket. The rows in brackets are contained in those above.\n\n")
 	table(b, append([]string{""}, head...), rows)
 }
 
