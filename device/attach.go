@@ -12,9 +12,9 @@ const (
 	clonePath = "/dev/net/tun"
 )
 
-// attachment is a descriptor that is a queue of an interface.
+// attachment is descriptors that are queues of one interface.
 type attachment struct {
-	fd      int
+	fds     []int // at least one
 	name    string
 	existed bool
 	virtio  bool // packets have a virtio header
@@ -40,17 +40,20 @@ func checkName(name string) error {
 // ours.
 func attach(o Options) (attachment, error) {
 	before := lookSettings(o.Name)
-	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	fd, err := openClone()
 	if err != nil {
-		return attachment{}, explainOpen(err)
+		return attachment{}, err
 	}
-	a := attachment{fd: fd, wanted: o.Offload}
-	a.name, a.existed, err = attachFD(fd, o.Name, o.Offload)
+	a := attachment{fds: []int{fd}, wanted: o.Offload}
+	mode, err := a.attachFirst(o, before)
 	if err == nil {
 		err = a.prepare(o.setOffload)
 	}
+	for err == nil && len(a.fds) < o.Queues && mode&unix.IFF_MULTI_QUEUE != 0 {
+		err = a.attachNext(mode)
+	}
 	if err != nil {
-		_ = unix.Close(fd)
+		a.close()
 		return attachment{}, err
 	}
 	if a.existed {
@@ -59,34 +62,72 @@ func attach(o Options) (attachment, error) {
 	return a, nil
 }
 
-func attachFD(fd int, name string, virtio bool) (got string, existed bool, err error) {
-	mode := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
-	if virtio {
+func openClone() (int, error) {
+	fd, err := unix.Open(clonePath, unix.O_RDWR|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return -1, explainOpen(err)
+	}
+	return fd, nil
+}
+
+// attachFirst makes the interface, or attaches to it, and returns its mode.
+func (a *attachment) attachFirst(o Options, before settings) (mode uint16, err error) {
+	mode = unix.IFF_TUN | unix.IFF_NO_PI
+	if o.Offload {
 		mode |= unix.IFF_VNET_HDR
 	}
-	got, made := setInterface(fd, name, mode|unix.IFF_TUN_EXCL)
-	if made == nil {
-		return got, false, nil
+	one, many := mode, mode|unix.IFF_MULTI_QUEUE
+	if mode = one; o.Queues > 1 {
+		mode = many
+	}
+	var made error
+	if a.name, made = setInterface(a.fds[0], o.Name, mode|unix.IFF_TUN_EXCL); made == nil {
+		return mode, nil
 	}
 	// EBUSY: there is one of that name.
-	if made != unix.EBUSY || name == "" || strings.Contains(name, "%") {
-		return "", false, explainAttach(name, made)
+	if made != unix.EBUSY || o.Name == "" || strings.Contains(o.Name, "%") {
+		return 0, explainAttach(o.Name, made)
 	}
-	got, err = setInterface(fd, name, mode)
+	if before.held > 0 {
+		// The kernel would let us share its packets with whoever has them now.
+		return 0, explainAttach(o.Name, unix.EBUSY)
+	}
+	a.existed = true
+	a.name, err = setInterface(a.fds[0], o.Name, mode)
 	if err == unix.EINVAL {
-		// It may have been made with "multi_queue": attach to one queue of it.
-		got, err = setInterface(fd, name, mode|unix.IFF_MULTI_QUEUE)
+		// It was made with "multi_queue", or without, and stays so.
+		mode ^= unix.IFF_MULTI_QUEUE
+		a.name, err = setInterface(a.fds[0], o.Name, mode)
 	}
 	if err != nil {
-		return "", false, explainAttach(name, err)
+		return 0, explainAttach(o.Name, err)
 	}
-	return got, true, nil
+	return mode, nil
+}
+
+// attachNext adds a queue.
+func (a *attachment) attachNext(mode uint16) error {
+	fd, err := openClone()
+	if err != nil {
+		return err
+	}
+	a.fds = append(a.fds, fd)
+	if _, err := setInterface(fd, a.name, mode); err != nil {
+		return fmt.Errorf("device: queue %d of %s: %w", len(a.fds), a.name, err)
+	}
+	return nil
+}
+
+func (a *attachment) close() {
+	for _, fd := range a.fds {
+		_ = unix.Close(fd)
+	}
 }
 
 // prepare agrees with the kernel on the format of packets. set is
 // TUNSETOFFLOAD; nil for the real one.
 func (a *attachment) prepare(set func(fd, flags int) error) error {
-	_, flags, err := getInterface(a.fd)
+	_, flags, err := getInterface(a.fds[0])
 	if err != nil {
 		return fmt.Errorf("device: %s: %w", a.name, err)
 	}
@@ -97,17 +138,17 @@ func (a *attachment) prepare(set func(fd, flags int) error) error {
 	if !a.virtio {
 		// Nothing can be left to us without that header, whatever the program
 		// before us has agreed to.
-		_ = set(a.fd, 0)
+		_ = set(a.fds[0], 0)
 		return nil
 	}
-	if err := unix.IoctlSetPointerInt(a.fd, unix.TUNSETVNETHDRSZ, virtioSize); err != nil {
+	if err := unix.IoctlSetPointerInt(a.fds[0], unix.TUNSETVNETHDRSZ, virtioSize); err != nil {
 		return fmt.Errorf("device: %s: set the virtio header's size: %w", a.name, err)
 	}
 	if !a.wanted { // whoever made it wants the header, which is all we do then
-		_ = set(a.fd, 0)
+		_ = set(a.fds[0], 0)
 		return nil
 	}
-	a.agreed = negotiate(func(flags int) error { return set(a.fd, flags) })
+	a.agreed = negotiate(func(flags int) error { return set(a.fds[0], flags) })
 	return nil
 }
 
@@ -129,7 +170,7 @@ func adopt(fd int, o Options) (attachment, error) {
 		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached without IFF_NO_PI", fd, name)
 	}
 	unix.CloseOnExec(fd)
-	a := attachment{fd: fd, name: name, existed: true, wanted: o.Offload}
+	a := attachment{fds: []int{fd}, name: name, existed: true, wanted: o.Offload}
 	return a, a.prepare(o.setOffload)
 }
 

@@ -201,7 +201,7 @@ func (t *TUN) locateOnce() (*linkSocket, linkState, error) {
 
 // currentName asks the descriptor. ErrGone: deleted; os.ErrClosed: we closed.
 func (t *TUN) currentName() (name string, err error) {
-	ctl := t.queues[0].raw.Control(func(fd uintptr) { name, _, err = getInterface(int(fd)) })
+	ctl := t.control(func(fd uintptr) { name, _, err = getInterface(int(fd)) })
 	switch {
 	case ctl != nil:
 		return "", os.ErrClosed
@@ -215,7 +215,7 @@ func (t *TUN) currentName() (name string, err error) {
 // the kernel can't or won't say (before 5.2, or we have no rights there); then
 // it is most likely in ours.
 func (t *TUN) namespace() (ns int, err error) {
-	ctl := t.queues[0].raw.Control(func(fd uintptr) { ns, err = unix.IoctlRetInt(int(fd), unix.TUNGETDEVNETNS) })
+	ctl := t.control(func(fd uintptr) { ns, err = unix.IoctlRetInt(int(fd), unix.TUNGETDEVNETNS) })
 	switch {
 	case ctl != nil:
 		return -1, os.ErrClosed
@@ -230,7 +230,7 @@ func (t *TUN) namespace() (ns int, err error) {
 // writable says whether the interface is up, from whichever namespace: the
 // kernel lets a TUN that is down not be writable.
 func (t *TUN) writable() (up bool, err error) {
-	ctl := t.queues[0].raw.Control(func(fd uintptr) {
+	ctl := t.control(func(fd uintptr) {
 		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
 		if _, err = unix.Poll(fds, 0); err == nil {
 			up = fds[0].Revents&unix.POLLOUT != 0

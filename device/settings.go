@@ -1,6 +1,7 @@
 package device
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"golang.org/x/sys/unix"
@@ -12,6 +13,7 @@ import (
 type settings struct {
 	known bool
 	flags uint16
+	held  uint32 // queues that are attached, if it may have many
 }
 
 // Attributes of IFLA_INFO_DATA of a TUN (linux/if_link.h), each one byte.
@@ -19,6 +21,7 @@ const (
 	infoTunPI         = 4
 	infoTunVnetHeader = 5
 	infoTunMultiQueue = 7
+	infoTunQueues     = 8 // four bytes
 )
 
 // lookSettings asks rtnetlink what a TUN of that name is like before we attach
@@ -53,6 +56,8 @@ func parseSettings(info []byte) (s settings) {
 			attributes(value, func(kind uint16, value []byte) {
 				on := len(value) == 1 && value[0] != 0
 				switch {
+				case kind == infoTunQueues && len(value) == 4:
+					s.held = binary.NativeEndian.Uint32(value)
 				case kind == infoTunPI && on:
 					s.flags &^= unix.IFF_NO_PI
 				case kind == infoTunVnetHeader && on:
@@ -80,9 +85,14 @@ func (t *TUN) restore() (afterClose func()) {
 		return nothing
 	}
 	t.restoreBursts()
-	if t.virtio {
-		_ = t.queues[0].raw.Control(func(fd uintptr) { _ = setOffload(int(fd), 0) })
-	}
+	_ = t.control(func(fd uintptr) {
+		if t.virtio {
+			_ = setOffload(int(fd), 0)
+		}
+		if t.steered {
+			unsteer(int(fd))
+		}
+	})
 	now := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
 	if t.virtio {
 		now |= unix.IFF_VNET_HDR

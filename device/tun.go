@@ -36,6 +36,10 @@ type Options struct {
 	// MTU is given to an interface that Open makes; 0 leaves the kernel's
 	// 1500. An interface that was there before keeps its own.
 	MTU int
+	// Queues is how many queues are wanted, for as many readers; 0 is 1. An
+	// interface that was there before and was made without IFF_MULTI_QUEUE has
+	// one all the same.
+	Queues int
 	// Offload lets the kernel hand over and take packets of up to 64 KiB, which
 	// the queues split and merge, and leave checksums to us. What the kernel
 	// doesn't know of that is done without; see [TUN.Features].
@@ -50,11 +54,15 @@ type TUN struct {
 	// constant
 	queues  []*Queue
 	existed bool
+	steered bool // by a program of ours
 	virtio  bool
 	wanted  bool // Options.Offload
 	agreed  offloads
 	before  settings                           // what an interface that existed gets back on Close
 	enter   func(ns int, f func() error) error // inNamespace; tests have one without rights
+
+	leaving sync.Mutex // held while a queue is closed; the outermost lock
+	open    int        // queues; guarded by leaving
 
 	mu     sync.Mutex
 	last   linkState   // newest known name, index, MTU
@@ -86,7 +94,7 @@ func Open(o Options) (*TUN, error) {
 	}
 	t, err := newTUN(a)
 	if err != nil {
-		_ = unix.Close(a.fd)
+		a.close()
 		return nil, err
 	}
 	if o.MTU != 0 && !t.existed {
@@ -110,10 +118,12 @@ func FromFD(fd int, o Options) (*TUN, error) {
 	return newTUN(a)
 }
 
-// newTUN owns a.fd when it succeeds.
+// newTUN owns a's descriptors when it succeeds.
 func newTUN(a attachment) (*TUN, error) {
-	if err := unix.SetNonblock(a.fd, true); err != nil {
-		return nil, fmt.Errorf("device: %s: %w", a.name, err)
+	for _, fd := range a.fds {
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return nil, fmt.Errorf("device: %s: %w", a.name, err)
+		}
 	}
 	t := &TUN{
 		existed: a.existed,
@@ -125,13 +135,15 @@ func newTUN(a attachment) (*TUN, error) {
 		last:    linkState{name: a.name},
 		done:    make(chan struct{}),
 	}
-	// The poller must see the descriptor only now: before TUNSETIFF the kernel
-	// says that it can't be waited for.
-	q := newQueue(os.NewFile(uintptr(a.fd), clonePath), a.virtio, a.wanted, a.agreed)
-	if a.existed {
-		q.leave = t.restore
+	t.steered = len(a.fds) > 1 && steer(a.fds[0]) == nil
+	for _, fd := range a.fds {
+		// The poller must see the descriptor only now: before TUNSETIFF the
+		// kernel says that it can't be waited for.
+		q := newQueue(os.NewFile(uintptr(fd), clonePath), a.virtio, a.wanted, a.agreed)
+		q.leave = t.leave
+		t.queues = append(t.queues, q)
+		t.open++
 	}
-	t.queues = []*Queue{q}
 	t.refresh()
 	return t, nil
 }
@@ -139,6 +151,10 @@ func newTUN(a attachment) (*TUN, error) {
 // Queues are the interface's queues, at least one. Each is read by one
 // goroutine.
 func (t *TUN) Queues() []*Queue { return t.queues }
+
+// Steered says that each of several queues has its own flows, whatever is
+// written to the others.
+func (t *TUN) Steered() bool { return t.steered }
 
 // Existed says that the interface was there before Open, or was handed over as
 // a descriptor: it isn't ours to configure without being asked.
@@ -214,6 +230,31 @@ func (t *TUN) Close() error {
 		errs = append(errs, q.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// leave is called before a queue is closed, and what it returns when it is. The
+// last one of an interface that was there before leaves it as it was.
+func (t *TUN) leave() (afterClose func()) {
+	t.leaving.Lock()
+	restored := func() {}
+	if t.open--; t.open == 0 && t.existed {
+		restored = t.restore()
+	}
+	return func() {
+		restored()
+		t.leaving.Unlock()
+	}
+}
+
+// control calls f with the descriptor of a queue that is open.
+func (t *TUN) control(f func(fd uintptr)) error {
+	var err error
+	for _, q := range t.queues {
+		if err = q.raw.Control(f); err == nil {
+			return nil
+		}
+	}
+	return err
 }
 
 // refresh asks the kernel for the interface's state, if it can be asked, and

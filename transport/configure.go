@@ -220,6 +220,7 @@ func (t *Tunnel) Status() Status {
 		FwMark:     t.mark,
 		Up:         t.isUp(),
 		MTU:        int(t.mtu.Load()),
+		Lanes:      len(t.lanes),
 		Offloads:   t.offloads(),
 		Drops:      t.deviceDrops(t.drops.counts()),
 	}

@@ -15,6 +15,15 @@
 // first byte to the last, with no queue in between), a few handshake workers
 // (all public-key arithmetic), one timer loop. Peers have none.
 //
+// # Lanes
+//
+// A lane is a queue of the device and a socket; all sockets have one port, and
+// any of them can send to any peer. Order is kept per flow: the device gives a
+// flow to one queue (package device says how), and so one goroutine seals and
+// sends it; at the other end the kernel gives all that comes from one remote
+// address and port to one of the sockets (SO_REUSEPORT), and its lane writes to
+// its own queue. Sessions, counters and the replay window belong to all lanes.
+//
 // # Locks
 //
 // In the order in which they may be taken:

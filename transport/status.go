@@ -30,6 +30,10 @@ type Status struct {
 	// MTU is the interface's, in bytes.
 	MTU int
 
+	// Lanes is how many pairs of a queue and a socket carry the packets; 0: the
+	// program does not tell.
+	Lanes int
+
 	// Offloads are sorted by name. Of a program that does not tell, and as far
 	// as the sockets are concerned while the tunnel is down, there are none.
 	Offloads []Offload

@@ -80,6 +80,9 @@ func printPlan(w io.Writer, f *conf.File) {
 	if !in.Offload {
 		step("offload", "none: the kernel hands over every packet singly")
 	}
+	if in.Lanes != 0 {
+		step("lanes", "%d", in.Lanes)
+	}
 	printRoutes(step, f)
 	for _, h := range in.PostUp {
 		step("PostUp", "%s", hideKeys(h, f))

@@ -163,6 +163,9 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 		b.line("mtu", fmt.Sprint(s.MTU))
 		b.line("state", upOrDown(s.Up))
 	}
+	if s.Lanes > 0 {
+		b.line("lanes", fmt.Sprint(s.Lanes))
+	}
 	b.offloads(s.Offloads)
 	b.drops(s.Drops)
 }

@@ -30,6 +30,7 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 	return []tunnel{
 		{"peer", transport.Status{
 			PrivateKey: private, PublicKey: private.Public(), ListenPort: 51820, FwMark: 0xca6c, Up: true, MTU: 1420,
+			Lanes: 4,
 			Offloads: []transport.Offload{{Name: "csum"}, {Name: "gro"}, {Name: "gso", Off: "a device on the way (EIO)"},
 				{Name: "tso4"}, {Name: "uso4", Off: "the kernel refuses it"}, {Name: "uso6", Off: "the kernel refuses it"}},
 			Drops: map[string]uint64{"malformed": 1, "no_peer": 30, "never": 0},

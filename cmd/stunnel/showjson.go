@@ -11,7 +11,7 @@ import (
 // jsonDescription is the promise that `show --json` keeps: names are added, never changed.
 const jsonDescription = `--json prints {"interfaces": [...]}. Names are only ever added. Of an interface:
    name, public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu
-   (null if the program does not tell), offloads {name: "" if it is in use, else why not} (null if the
+   (null if the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why not} (null if the
    program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro and gso of the sockets),
    dropped_packets {reason: number}, peers.
 Of a peer:
@@ -34,6 +34,7 @@ type jsonInterface struct {
 	FwMark         uint32            `json:"fwmark"`
 	Up             *bool             `json:"up"`
 	MTU            *int              `json:"mtu"`
+	Lanes          int               `json:"lanes"`
 	Offloads       map[string]string `json:"offloads"`
 	DroppedPackets map[string]uint64 `json:"dropped_packets"`
 	Peers          []jsonPeer        `json:"peers"`
@@ -72,6 +73,7 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		HasPrivateKey:  !s.PrivateKey.IsZero(),
 		ListenPort:     s.ListenPort,
 		FwMark:         s.FwMark,
+		Lanes:          s.Lanes,
 		DroppedPackets: orEmpty(s.Drops),
 		Peers:          make([]jsonPeer, 0, len(s.Peers)),
 	}

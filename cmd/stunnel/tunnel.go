@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -120,6 +121,27 @@ func (t *running) limitBursts(mtu int) {
 		return
 	}
 	t.narrow.Do(func() { t.log.Info("gso_max_size stays as it is, which costs some speed", "error", err) })
+}
+
+// lanes is how many to have: wanted, or if that is 0 what fits the machine. A lane keeps about two cores busy, one with
+// what goes out and one with what comes in, and programs need some of them too.
+func lanes(wanted int) int {
+	if wanted > 0 {
+		return wanted
+	}
+	return defaultLanes(runtime.GOMAXPROCS(0))
+}
+
+func defaultLanes(cores int) int { return max(1, min(cores/2, 8)) }
+
+// tellLanes says why there are fewer than wanted, and what is not as it should be with several.
+func (t *running) tellLanes(wanted int) {
+	switch got := len(t.device.Queues()); {
+	case got < wanted:
+		t.log.Warn("fewer lanes than wanted: the interface was made by somebody else, with one queue", "lanes", got, "wanted", wanted)
+	case got > 1 && !t.device.Steered():
+		t.log.Info("flows to one peer share a lane: the kernel takes no program that spreads them", "lanes", got)
+	}
 }
 
 // listen is socket.Listen as the engine wants it.

@@ -176,7 +176,7 @@ func (u *upward) open() error {
 	case err != nil:
 		return openHint(err, command)
 	}
-	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload})
+	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
 	if err != nil {
 		l.Close()
 		return openHint(err, command)
@@ -187,6 +187,7 @@ func (u *upward) open() error {
 	}
 	u.back.Push(func() error { u.net.Close(); return nil })
 	u.tunnel = start(tun, l, u.log, u.file.Interface.Offload)
+	u.tunnel.tellLanes(u.file.Interface.Lanes)
 	u.back.Push(u.tunnel.close)
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
 
+	"stunnel/cmd/internal/conf"
 	"stunnel/cmd/internal/control"
 	"stunnel/device"
 )
@@ -31,7 +32,8 @@ func userspaceCommand() *cli.Command {
 			"other programs do the rest. The interface goes when its link or its control socket is deleted. Called through\n" +
 			"a link whose name ends in wireguard-go, stunnel does the same. In the environment: WG_TUN_FD, WG_UAPI_FD,\n" +
 			"WG_TUN_NAME_FILE, WG_PROCESS_FOREGROUND=1 and LOG_LEVEL (verbose, error or silent); STUNNEL_OFFLOAD=no takes\n" +
-			"every packet singly, as kernels and devices with faults may need.\n\n" +
+			"every packet singly, as kernels and devices with faults may need, and STUNNEL_LANES=N sets how many cores share\n" +
+			"the work.\n\n" +
 			"Example:\n" +
 			"   stunnel userspace wg0 && wg setconf wg0 wg0.conf && ip link set wg0 up\n" +
 			"   ln -s $(command -v stunnel) /usr/local/bin/stunnel-wireguard-go\n" +
@@ -105,6 +107,19 @@ func userspaceOffload() (bool, error) {
 	}
 }
 
+// userspaceLanes is what STUNNEL_LANES asks for, 0 for nothing.
+func userspaceLanes() (int, error) {
+	text := os.Getenv("STUNNEL_LANES")
+	if text == "" {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(text, 10, 8)
+	if err != nil || n < 1 || n > conf.MaxLanes {
+		return 0, fmt.Errorf("STUNNEL_LANES is %s; right is a number from 1 to %d", quoted(text), conf.MaxLanes)
+	}
+	return int(n), nil
+}
+
 // userspace runs the interface until it ends. tunFD and uapiFD are -1 when they are to be made here; d is nil in the
 // foreground.
 func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) error {
@@ -117,7 +132,11 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	if err != nil {
 		return err
 	}
-	tun, l, err := openUserspace(name, tunFD, uapiFD, offload)
+	wanted, err := userspaceLanes()
+	if err != nil {
+		return err
+	}
+	tun, l, err := openUserspace(name, tunFD, uapiFD, device.Options{MTU: userspaceMTU, Offload: offload, Queues: lanes(wanted)})
 	if err != nil {
 		return err
 	}
@@ -133,6 +152,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	slog.SetDefault(log)
 
 	t := start(tun, l, log, offload)
+	t.tellLanes(wanted)
 	watching, unwatch := context.WithCancel(context.Background())
 	watched := make(chan struct{})
 	go func() {
@@ -169,7 +189,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 }
 
 // openUserspace makes the interface and then its control socket: who sees the socket may rely on the interface.
-func openUserspace(name string, tunFD, uapiFD int, offload bool) (*device.TUN, *net.UnixListener, error) {
+func openUserspace(name string, tunFD, uapiFD int, o device.Options) (*device.TUN, *net.UnixListener, error) {
 	command := "stunnel userspace " + name
 	if uapiFD < 0 {
 		if c, err := control.Dial(name); err == nil {
@@ -177,12 +197,13 @@ func openUserspace(name string, tunFD, uapiFD int, offload bool) (*device.TUN, *
 			return nil, nil, runningHint(fmt.Errorf("%s %w", name, control.ErrRunning), name)
 		}
 	}
+	o.Name = name
 	var tun *device.TUN
 	var err error
 	if tunFD >= 0 {
-		tun, err = device.FromFD(tunFD, device.Options{Offload: offload})
+		tun, err = device.FromFD(tunFD, o)
 	} else {
-		tun, err = device.Open(device.Options{Name: name, MTU: userspaceMTU, Offload: offload})
+		tun, err = device.Open(o)
 	}
 	if err != nil {
 		return nil, nil, openHint(err, command)

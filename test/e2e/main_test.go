@@ -138,24 +138,34 @@ func tool(args ...string) []string {
 // the test if what arrives is not what was sent.
 func transfer(t *testing.T, from, to *lab.Host, address string, size int, during ...func()) {
 	t.Helper()
-	sink := to.Start(tool("tool-sink", address)...)
-	sink.Await("listening")
-	args := []string{"tool-send", address, fmt.Sprint(size)}
+	rate := []string{}
 	if len(during) > 0 {
-		args = append(args, "4000000") // long enough for something to happen during it
+		rate = append(rate, "4000000") // long enough for something to happen during it
 	}
-	send := from.Start(tool(args...)...)
+	finish := beginTransfer(t, from, to, address, size, rate...)
 	for _, f := range during {
 		f()
 	}
-	if status := send.Wait(); status != 0 {
-		t.Fatalf("sender ended with %d: %s", status, send.Output())
-	}
-	if status := sink.Wait(); status != 0 {
-		t.Fatalf("receiver ended with %d: %s", status, sink.Output())
-	}
-	if got, want := strings.TrimPrefix(sink.Output(), "listening\n"), send.Output(); got != want {
-		t.Fatalf("received %q, sent %q", got, want)
+	finish()
+}
+
+// beginTransfer is the first half of transfer; what it returns is the second.
+func beginTransfer(t *testing.T, from, to *lab.Host, address string, size int, rate ...string) (finish func()) {
+	t.Helper()
+	sink := to.Start(tool("tool-sink", address)...)
+	sink.Await("listening")
+	send := from.Start(tool(append([]string{"tool-send", address, fmt.Sprint(size)}, rate...)...)...)
+	return func() {
+		t.Helper()
+		if status := send.Wait(); status != 0 {
+			t.Fatalf("sender ended with %d: %s", status, send.Output())
+		}
+		if status := sink.Wait(); status != 0 {
+			t.Fatalf("receiver ended with %d: %s", status, sink.Output())
+		}
+		if got, want := strings.TrimPrefix(sink.Output(), "listening\n"), send.Output(); got != want {
+			t.Fatalf("received %q, sent %q", got, want)
+		}
 	}
 }
 
@@ -203,6 +213,7 @@ func ping(t *testing.T, h *lab.Host, address string, n int, args ...string) {
 type shown struct {
 	Interfaces []struct {
 		Name           string
+		Lanes          int
 		DroppedPackets map[string]int `json:"dropped_packets"`
 		Peers          []struct {
 			Name            string

@@ -1,5 +1,5 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with four of our own
-// (`Name` and `PresharedKeyFile` in [Peer], `PrivateKeyFile` and `Offload` in [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with five of our own
+// (`Name` and `PresharedKeyFile` in [Peer], `PrivateKeyFile`, `Offload` and `Lanes` in [Interface]).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -41,6 +41,7 @@ type Interface struct {
 	PreDown        []string
 	PostDown       []string
 	Offload        bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
+	Lanes          int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
 	SaveConfig     bool // false: not supported yet, and refused
 }
 

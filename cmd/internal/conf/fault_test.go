@@ -80,6 +80,8 @@ func TestEveryFaultSaysWhereItIsWhatIsWrongAndWhatWouldBeRight(t *testing.T) {
 		{"SaveConfig", inInterface("SaveConfig = true"), "peer.conf:5: SaveConfig = true is not supported yet", "false"},
 		{"SaveConfig with a third value", inInterface("SaveConfig = yes"), `peer.conf:5: SaveConfig "yes" is wrong; right is true or false`, ""},
 		{"an Offload that is neither", inInterface("Offload = tso"), `peer.conf:5: Offload "tso" is wrong; right is yes or no`, "faults"},
+		{"no lane", inInterface("Lanes = 0"), `peer.conf:5: Lanes "0" is wrong; right is a number from 1 to 64`, "cores"},
+		{"too many lanes", inInterface("Lanes = 65"), `peer.conf:5: Lanes "65" is wrong; right is a number from 1 to 64`, "cores"},
 		{"an MTU that is too small", inInterface("MTU = 500"), `peer.conf:5: MTU "500" is wrong; right is a number of bytes from 576 to 65535`, ""},
 		{"an MTU that is too large", inInterface("MTU = 65536"), `peer.conf:5: MTU "65536" is wrong; right is a number of bytes from 576 to 65535`, ""},
 		{"an MTU too small for an IPv6 address", inInterface("MTU = 1279\nAddress = fd00::1/64"), "peer.conf:5: MTU 1279 is too small for IPv6, which needs 1280 (Address fd00::1/64 in line 6)", ""},

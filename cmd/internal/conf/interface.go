@@ -27,9 +27,13 @@ func init() {
 		hook("PreDown", func(i *Interface) *[]string { return &i.PreDown }),
 		hook("PostDown", func(i *Interface) *[]string { return &i.PostDown }),
 		{name: "Offload", right: "yes or no", set: setOffload},
+		{name: "Lanes", right: "a number from 1 to 64", set: setLanes},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
 }
+
+// MaxLanes is more than any machine is known to gain from.
+const MaxLanes = 64
 
 func hook(name string, list func(*Interface) *[]string) key {
 	return key{name: name, right: "a shell command", many: true, set: func(p *parser, l line) {
@@ -166,6 +170,15 @@ func setOffload(p *parser, l line) {
 	default:
 		p.wrong(interfaceKeys, l, "without the line it is yes; no is for kernels and devices with faults")
 	}
+}
+
+func setLanes(p *parser, l line) {
+	n, ok := number(squeeze(l.value), MaxLanes)
+	if !ok || n < 1 {
+		p.wrong(interfaceKeys, l, "without the line it fits the number of cores")
+		return
+	}
+	p.file.Interface.Lanes = int(n)
 }
 
 func setTable(p *parser, l line) {

@@ -131,6 +131,7 @@ func fullStatus() transport.Status {
 	private := privateKey(1)
 	return transport.Status{
 		PrivateKey: private, PublicKey: private.Public(), ListenPort: 51820, FwMark: 0xca6c, Up: true, MTU: 1420,
+		Lanes: 4,
 		Offloads: []transport.Offload{
 			{Name: "csum"}, {Name: "gso", Off: "100 % broken = EIO"}, {Name: "uso4", Off: "off, too"}},
 		Drops: map[string]uint64{"no_peer": 3, "malformed": 1},

@@ -21,6 +21,9 @@ func appendStatus(b []byte, s *transport.Status) []byte {
 	}
 	b = appendText(b, "up=", strconv.FormatBool(s.Up))
 	b = appendNumber(b, "mtu=", uint64(max(s.MTU, 0)))
+	if s.Lanes > 0 {
+		b = appendNumber(b, "lanes=", uint64(s.Lanes))
+	}
 	for _, o := range s.Offloads {
 		if isReason(o.Name) {
 			b = appendText(b, "offload_"+o.Name+"=", offloadText(o))

@@ -92,6 +92,9 @@ func (p *statusParser) deviceLine(key, value string) (err error) {
 	case "mtu":
 		n, err = parseNumber(value, 31)
 		s.MTU = int(n)
+	case "lanes":
+		n, err = parseNumber(value, 31)
+		s.Lanes = int(n)
 	default:
 		if name, ok := strings.CutPrefix(key, "offload_"); ok && isReason(name) {
 			var off string
