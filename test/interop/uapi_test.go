@@ -45,7 +45,7 @@ func answer(t *testing.T, r *bufio.Reader) string {
 
 // extra begins the lines that only we tell; clients pass over what they do not
 // know.
-var extra = []string{"mtu=", "up=", "name=", "drop_"}
+var extra = []string{"mtu=", "up=", "name=", "drop_", "offload_", "lanes="}
 
 // uapiTold is the answer to a get, but for what only we tell, in an order that
 // both sides share.

@@ -31,8 +31,6 @@ import (
 type Lab struct {
 	t     testing.TB
 	Dir   string // removed after the test
-	mu    sync.Mutex
-	links int
 	hosts []*Host
 }
 
