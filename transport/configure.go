@@ -168,10 +168,12 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p = newPeer(t, c.PublicKey)
 		p.setIdentity(id)
 		t.peers.add(p)
+		if name, known := t.names[c.PublicKey]; known {
+			p.name.Store(&name)
+		}
 	}
 	if c.Name != nil {
-		name := *c.Name
-		p.name.Store(&name)
+		t.setName(p, *c.Name)
 	}
 	if c.PresharedKey != nil {
 		p.mu.Lock()
@@ -195,6 +197,20 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.PersistentKeepalive != nil {
 		t.setKeepalive(p, *c.PersistentKeepalive)
+	}
+}
+
+// setName remembers the name for when a program that knows no names (wg
+// setconf) removes the peer and adds it again.
+func (t *Tunnel) setName(p *peer, name string) {
+	p.name.Store(&name)
+	switch {
+	case name == "":
+		delete(t.names, p.publicKey)
+	case t.names == nil:
+		t.names = map[crypto.PublicKey]string{p.publicKey: name}
+	case len(t.names) < maxPeers:
+		t.names[p.publicKey] = name
 	}
 }
 

@@ -28,6 +28,7 @@ const (
 	dropBadSource
 	// from the local stack
 	dropNoPeer
+	dropNoPeerMulticast // the kernel's own chatter; every interface has some
 	dropNoEndpoint
 	dropStagingFull
 	dropNoHandshake
@@ -59,6 +60,7 @@ var dropNames = [dropReasons]string{
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
 	dropNoPeer:             "no_peer",
+	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",
 	dropStagingFull:        "staging_full",
 	dropNoHandshake:        "no_handshake",

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -191,7 +192,9 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 		return
 	}
 	var p *peer
+	var claimed crypto.PublicKey
 	responder, err := crypto.Accept(id.Identity, msg, func(key crypto.PublicKey) *crypto.Remote {
+		claimed = key
 		if p = t.peers.lookup(key); p == nil {
 			return nil
 		}
@@ -206,8 +209,12 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 	case err != nil && p != nil:
 		p.drops.add(dropBadHandshake, 1)
 		return
+	case err != nil && claimed.IsZero():
+		t.drops.add(dropBadHandshake, 1)
+		return
 	case err != nil:
 		t.drops.add(dropUnknownPeer, 1)
+		t.tell(clueUnknownKey, now, "key", claimed, "from", from.Remote)
 		return
 	}
 	if response := p.respond(responder, len(msg), from, now); response != nil {
@@ -262,23 +269,30 @@ func (t *Tunnel) finish(msg []byte, from socket.Path, now time.Duration) {
 		t.drops.add(dropUnknownIndex, 1)
 		return
 	}
-	if finished, news := p.finish(msg, from, now); finished {
-		p.tell(news)
-		p.sendKeepalive(now)
+	news, err := p.finish(msg, from, now)
+	if err != nil {
+		p.drops.add(dropBadHandshake, 1)
+		if errors.Is(err, crypto.ErrOpen) {
+			t.tell(clueBadResponse, now, "peer", p, "from", from.Remote)
+		}
+		return
 	}
+	p.tell(news)
+	p.sendKeepalive(now)
 }
 
-func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (finished bool, news string) {
+// errNotPending: a handshake that has been given up, or completed, meanwhile.
+var errNotPending = errors.New("no such handshake is pending")
+
+func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (news string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.pending == nil || p.pending.LocalIndex() != crypto.Receiver(msg) {
-		p.drops.add(dropBadHandshake, 1)
-		return false, ""
+		return "", errNotPending
 	}
 	keypair, err := p.pending.Finish(msg, p.psk)
 	if err != nil {
-		p.drops.add(dropBadHandshake, 1)
-		return false, ""
+		return "", err
 	}
 	p.pending = nil
 	p.setPath(from)
@@ -288,7 +302,7 @@ func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (finished
 	p.sessions.addInitiated(s, p.dropSession)
 	p.tunnel.indices.promote(s)
 	p.sessionDerived(now)
-	return true, p.completed()
+	return p.completed(), nil
 }
 
 func (p *peer) newSession(k *crypto.Keypair, now time.Duration) *session {

@@ -126,6 +126,7 @@ func (l *lane) accept(s *session, now time.Duration) {
 		}
 		if owner, _ := routes.source(packet); owner != p {
 			p.drops.add(dropBadSource, 1)
+			l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 			continue
 		}
 		l.packets = append(l.packets, packet)

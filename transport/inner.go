@@ -1,6 +1,9 @@
 package transport
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // What is read of an inner packet: version, length, addresses (RFC 791, 8200).
 // Nothing here trusts a length before it is compared with what is there.
@@ -24,6 +27,26 @@ func (r *routes[V]) source(packet []byte) (V, bool) {
 		return r.Lookup4((*[4]byte)(packet[12:16]))
 	}
 	return r.Lookup6((*[16]byte)(packet[8:24]))
+}
+
+// sourceAddress is the source address of packet, as source has it.
+func sourceAddress(packet []byte) netip.Addr {
+	if packet[0]>>4 == 4 {
+		return netip.AddrFrom4([4]byte(packet[12:16]))
+	}
+	return netip.AddrFrom16([16]byte(packet[8:24]))
+}
+
+// isMulticast says whether the packet that begins with b goes to a group, or to
+// every host of a link.
+func isMulticast(b []byte) bool {
+	switch {
+	case len(b) >= ipv4HeaderSize && b[0]>>4 == 4:
+		return b[16]>>4 == 0xe || [4]byte(b[16:20]) == [4]byte{255, 255, 255, 255}
+	case len(b) >= ipv6HeaderSize && b[0]>>4 == 6:
+		return b[24] == 0xff
+	}
+	return false
 }
 
 // trim cuts the padding off a plaintext by the inner packet's own length. It

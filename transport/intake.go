@@ -21,6 +21,9 @@ func (t *Tunnel) intake(typ crypto.MessageType, d socket.Datagram, now time.Dura
 	}
 	if !local.cookies.CheckMAC1(d.Data) {
 		t.drops.add(dropBadMAC1, 1)
+		if typ == crypto.TypeInitiation {
+			t.tell(clueOtherKey, now, "from", d.Path.Remote)
+		}
 		return
 	}
 	if typ == crypto.TypeResponse && !t.indices.pending(crypto.Receiver(d.Data)) {

@@ -52,7 +52,13 @@ func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
 			t.drops.add(dropNoKey, end-start)
 			l.refuse(first[start:end], rest[start:end], now)
 		case p == nil:
-			t.drops.add(dropNoPeer, end-start)
+			for _, b := range first[start:end] {
+				if isMulticast(b) {
+					t.drops.add(dropNoPeerMulticast, 1)
+				} else {
+					t.drops.add(dropNoPeer, 1)
+				}
+			}
 			l.refuse(first[start:end], rest[start:end], now)
 		case p.path.Load() == nil:
 			p.drops.add(dropNoEndpoint, end-start)

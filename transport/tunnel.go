@@ -86,13 +86,15 @@ type Tunnel struct {
 	loadUntil   atomic.Int64
 	limiter     limiter
 	refusals    tokenBucket
+	clues       [clues]tokenBucket
 	drops       drops
 
 	mu         sync.Mutex // guards what follows, and all configuration
 	privateKey crypto.PrivateKey
 	port       uint16 // as asked for
 	mark       uint32
-	allowedIPs allowedIPs[*peer] // written under mu, read by snapshot
+	allowedIPs allowedIPs[*peer]           // written under mu, read by snapshot
+	names      map[crypto.PublicKey]string // also of peers that are no more, should they come back
 	closed     bool
 
 	offloadsTold bool
@@ -128,6 +130,9 @@ func New(o Options) *Tunnel {
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
+	}
+	for i := range t.clues {
+		t.clues[i].interval, t.clues[i].burst = clueInterval, 1
 	}
 	t.schedule.wake = make(chan struct{}, 1)
 	t.initiations.wake = make(chan struct{}, 1)

@@ -61,7 +61,7 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: boottime, Log: slog.New(relay)})
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: newBootClock().now, Log: slog.New(relay)})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()
@@ -162,15 +162,6 @@ func (t *running) lose(offload, why string) {
 	if _, told := t.lost.LoadOrStore(offload, true); !told {
 		t.log.Warn("an offload is given up", "offload", offload, "why", why)
 	}
-}
-
-// boottime is a clock that, other than Go's monotonic one, goes on while the machine is suspended: sessions age then too.
-func boottime() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(fmt.Sprintf("CLOCK_BOOTTIME: %v", err)) // every Linux since 2.6.39 has it
-	}
-	return time.Duration(ts.Nano())
 }
 
 // openHint says what to do about a device that could not be opened or configured.

@@ -1,0 +1,33 @@
+package transport
+
+import "time"
+
+// clue is a reason why a tunnel does not come up or carries nothing that a
+// person can only learn from us. Beside being counted it is told in the log,
+// each at most once in clueInterval: strangers can cause most of them.
+type clue uint8
+
+const (
+	clueUnknownKey  clue = iota // a handshake by somebody who is no peer
+	clueOtherKey                // a handshake meant for another public key
+	clueBadResponse             // a response that does not open: preshared keys differ
+	clueBadSource               // a packet from an address that is not the peer's
+
+	clues
+)
+
+const clueInterval = time.Minute
+
+var clueWords = [clues]string{
+	clueUnknownKey:  "a handshake came from a public key that is no peer here",
+	clueOtherKey:    "a handshake came that is meant for another public key than ours",
+	clueBadResponse: "the peer's answer cannot be opened: is the PresharedKey the same at both ends?",
+	clueBadSource:   "the peer sends from an address that is not in its AllowedIPs",
+}
+
+// tell logs a clue, if it is time to. args are slog's.
+func (t *Tunnel) tell(c clue, now time.Duration, args ...any) {
+	if t.clues[c].Allow(now) {
+		t.log.Warn(clueWords[c], args...)
+	}
+}
