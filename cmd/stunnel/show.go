@@ -13,6 +13,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"github.com/vishvananda/netlink"
 
+	"stunnel/cmd/internal/conf"
+	"stunnel/cmd/internal/conf/nearest"
 	"stunnel/cmd/internal/control"
 	"stunnel/transport"
 )
@@ -21,9 +23,11 @@ func showCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
 		Usage:     "show running tunnels and their peers",
-		ArgsUsage: "[NAME]",
-		Description: "Shows the tunnel of the interface NAME, or all that run on this host. Any program that has WireGuard's\n" +
-			"control socket is shown, wireguard-go too; for interfaces of the kernel there is wg(8).\n\n" +
+		ArgsUsage: "[NAME or FILE]",
+		Description: "Shows the tunnel of the interface NAME, or that of a configuration FILE, or all that run on this host. Any\n" +
+			"program that has WireGuard's control socket is shown, wireguard-go too; for interfaces of the kernel there\n" +
+			"is wg(8). What was dropped is told in words; --json has the reasons' names, and docs/operations.md says what\n" +
+			"to do about each.\n\n" +
 			jsonDescription + "\n\n" +
 			"Example:\n" +
 			"   stunnel show peer\n" +
@@ -54,8 +58,9 @@ func showCommand() *cli.Command {
 
 // tunnel is one interface as it is shown.
 type tunnel struct {
-	name   string
-	status transport.Status
+	name      string
+	status    transport.Status
+	elsewhere int // the process that runs it in another network namespace; 0: it is in ours, or that is not known
 }
 
 type showOptions struct {
@@ -63,11 +68,11 @@ type showOptions struct {
 	keys bool // show private and preshared keys
 }
 
-// gather asks one interface, or all of them when name is "". What could be had comes back
-// beside the error.
-func gather(name string) ([]tunnel, error) {
-	names := []string{name}
-	if name == "" {
+// gather asks the interface that arg means, a NAME or a FILE, or all of them when it is "". What
+// could be had comes back beside the error.
+func gather(arg string) ([]tunnel, error) {
+	names := []string{interfaceName(arg)}
+	if arg == "" {
 		var err error
 		if names, err = control.Interfaces(); err != nil {
 			return nil, err
@@ -76,42 +81,61 @@ func gather(name string) ([]tunnel, error) {
 	var all []tunnel
 	var faults []error
 	for _, n := range names {
-		status, err := statusOf(n)
+		t, err := ask(n)
 		switch {
 		case err == nil:
-			all = append(all, tunnel{n, status})
-		case name == "" && errors.Is(err, control.ErrNotRunning): // it has just ended
-		default:
+			all = append(all, t)
+		case arg == "" && errors.Is(err, control.ErrNotRunning): // it has just ended
+		case arg == "":
 			faults = append(faults, withHint(err, dialHint(n, err)))
+		default:
+			faults = append(faults, withHint(err, dialHint(arg, err)))
 		}
 	}
 	return all, errors.Join(faults...)
 }
 
-func statusOf(name string) (transport.Status, error) {
+func ask(name string) (tunnel, error) {
 	c, err := control.Dial(name)
 	if err != nil {
-		return transport.Status{}, err
+		return tunnel{}, err
 	}
 	defer c.Close()
-	return c.Status()
+	t := tunnel{name: name}
+	if pid := c.PID(); elsewhere(pid) {
+		t.elsewhere = pid
+	}
+	t.status, err = c.Status()
+	return t, err
 }
 
-// dialHint says what to do when the tunnel of that name cannot be asked.
-func dialHint(name string, err error) string {
+// dialHint says what to do when the tunnel that arg means, a NAME or a FILE, cannot be asked.
+func dialHint(arg string, err error) string {
 	switch {
 	case errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0:
 		return "only root may ask a tunnel: try it with sudo"
 	case !errors.Is(err, control.ErrNotRunning):
 		return ""
 	}
-	if hint := kernelHint(name); hint != "" {
+	if hint := kernelHint(interfaceName(arg)); hint != "" {
 		return hint
 	}
-	if running, _ := control.Interfaces(); len(running) > 0 {
+	running, _ := control.Interfaces()
+	return notRunningHint(arg, running)
+}
+
+// notRunningHint is for a tunnel that does not run: there may be a configuration for it, or one of a name like that runs.
+func notRunningHint(arg string, running []string) string {
+	if _, err := conf.Find(arg); err == nil {
+		return fmt.Sprintf("stunnel up %s starts this one", arg)
+	}
+	if near := nearest.Word(interfaceName(arg), running); near != "" {
+		return fmt.Sprintf("did you mean %s?", near)
+	}
+	if len(running) > 0 {
 		return "running now: " + strings.Join(running, ", ")
 	}
-	return fmt.Sprintf("no tunnel is running; stunnel up %s starts this one", name)
+	return "no tunnel is running"
 }
 
 // kernelHint points to wg(8) if the interface of that name, or any for "", is the kernel's own
@@ -149,6 +173,9 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 	s := &t.status
 	b := block{w}
 	b.head("interface", t.name)
+	if pid := t.elsewhere; pid != 0 {
+		b.line("runs in", fmt.Sprintf("another network namespace (nsenter --net=/proc/%d/ns/net)", pid))
+	}
 	if !s.PublicKey.IsZero() {
 		b.line("public key", s.PublicKey.String())
 		b.line("private key", secret(s.PrivateKey.Base64(), o))
@@ -167,7 +194,7 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 		b.line("lanes", fmt.Sprint(s.Lanes))
 	}
 	b.offloads(s.Offloads)
-	b.drops(s.Drops)
+	b.drops("dropped, of no one peer", s.Drops)
 }
 
 func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
@@ -183,20 +210,38 @@ func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
 	}
 	if p.Endpoint.IsValid() {
 		b.line("endpoint", p.Endpoint.String())
+	} else {
+		b.line("endpoint", "not known; this peer has to speak first")
 	}
 	allowed := "(none)"
 	if len(p.AllowedIPs) > 0 {
 		allowed = strings.Join(texts(p.AllowedIPs), ", ")
 	}
 	b.line("allowed ips", allowed)
-	if !p.LastHandshake.IsZero() {
-		b.line("latest handshake", ago(o.now.Sub(p.LastHandshake)))
-	}
+	b.line("latest handshake", handshakeText(p, o.now))
 	if p.RxBytes != 0 || p.TxBytes != 0 {
 		b.line("transfer", iec(p.RxBytes)+" received, "+iec(p.TxBytes)+" sent")
 	}
 	if p.PersistentKeepalive != 0 {
 		b.line("keepalive", "every "+count(int64(p.PersistentKeepalive/time.Second), "second"))
 	}
-	b.drops(p.Drops)
+	b.drops("dropped, of this peer", p.Drops)
+}
+
+// handshakeText says when the latest handshake was, and where there ought to be another one, what that means.
+func handshakeText(p transport.PeerStatus, now time.Time) string {
+	switch age := now.Sub(p.LastHandshake); {
+	case !p.LastHandshake.IsZero():
+		text := ago(age)
+		// With a keepalive something is always sent, so that an old session is followed by a new one.
+		if p.PersistentKeepalive != 0 && age > transport.RejectAfterTime+transport.RekeyTimeout {
+			text += "; that session is over, and there is no new one"
+		}
+		return text
+	case p.TxBytes != 0:
+		return "never; it has not answered"
+	case p.Endpoint.IsValid():
+		return "never; nothing was sent to it yet"
+	}
+	return "never"
 }

@@ -28,12 +28,12 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 	}
 	now := time.Date(2026, 2, 3, 4, 5, 6, 789e6, time.UTC)
 	return []tunnel{
-		{"peer", transport.Status{
+		{name: "peer", status: transport.Status{
 			PrivateKey: private, PublicKey: private.Public(), ListenPort: 51820, FwMark: 0xca6c, Up: true, MTU: 1420,
 			Lanes: 4,
 			Offloads: []transport.Offload{{Name: "csum"}, {Name: "gro"}, {Name: "gso", Off: "a device on the way (EIO)"},
 				{Name: "tso4"}, {Name: "uso4", Off: "the kernel refuses it"}, {Name: "uso6", Off: "the kernel refuses it"}},
-			Drops: map[string]uint64{"malformed": 1, "no_peer": 30, "never": 0},
+			Drops: map[string]uint64{"malformed": 1, "no_peer": 30, "never": 0, "no_peer_multicast": 9, "of_tomorrow": 2},
 			Peers: []transport.PeerStatus{
 				{
 					Name: "laptop", PublicKey: crypto.PublicKey{1}, PresharedKey: psk,
@@ -43,9 +43,16 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 					Drops:      map[string]uint64{"replayed": 2},
 				},
 				{PublicKey: crypto.PublicKey{2}, Endpoint: netip.MustParseAddrPort("[fe80::1%eth0]:51820")},
+				{
+					Name: "silent", PublicKey: crypto.PublicKey{4}, Endpoint: netip.MustParseAddrPort("192.0.2.8:51820"), TxBytes: 148,
+				},
+				{
+					Name: "gone", PublicKey: crypto.PublicKey{5}, Endpoint: netip.MustParseAddrPort("192.0.2.9:51820"),
+					LastHandshake: now.Add(-10 * time.Minute), PersistentKeepalive: 25 * time.Second,
+				},
 			},
 		}},
-		{"wg0", transport.Status{Peers: []transport.PeerStatus{{PublicKey: crypto.PublicKey{3}}}}},
+		{name: "wg0", elsewhere: 4321, status: transport.Status{Peers: []transport.PeerStatus{{PublicKey: crypto.PublicKey{3}}}}},
 	}, showOptions{now: now}
 }
 
@@ -92,10 +99,11 @@ func TestTheHelpOfShowNamesAllOfItsJSON(t *testing.T) {
 	if err := showJSON(&b, tunnels, o); err != nil {
 		t.Fatal(err)
 	}
+	reasons := map[string]bool{"malformed": true, "no_peer": true, "never": true, "no_peer_multicast": true, "of_tomorrow": true, "replayed": true}
 	for line := range strings.Lines(b.String()) {
 		name, _, ok := strings.Cut(strings.TrimSpace(line), `":`)
 		if name = strings.TrimPrefix(name, `"`); ok && !strings.Contains(jsonDescription, name) &&
-			name != "malformed" && name != "no_peer" && name != "replayed" && name != "never" {
+			!reasons[name] {
 			t.Errorf("%s is not described", name)
 		}
 	}

@@ -10,10 +10,11 @@ import (
 
 // jsonDescription is the promise that `show --json` keeps: names are added, never changed.
 const jsonDescription = `--json prints {"interfaces": [...]}. Names are only ever added. Of an interface:
-   name, public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu
-   (null if the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why not} (null if the
-   program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro and gso of the sockets),
-   dropped_packets {reason: number}, peers.
+   name, other_namespace_pid (the process, if it runs in another network namespace; else null),
+   public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu (null if
+   the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why
+   not} (null if the program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro
+   and gso of the sockets), dropped_packets {reason: number; those of no one peer}, peers.
 Of a peer:
    name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
    endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
@@ -27,6 +28,7 @@ type jsonShow struct {
 
 type jsonInterface struct {
 	Name           string            `json:"name"`
+	Elsewhere      *int              `json:"other_namespace_pid"`
 	PublicKey      *string           `json:"public_key"`
 	HasPrivateKey  bool              `json:"has_private_key"`
 	PrivateKey     string            `json:"private_key,omitempty"`
@@ -83,6 +85,9 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 	}
 	if o.keys && j.HasPrivateKey {
 		j.PrivateKey = s.PrivateKey.Base64()
+	}
+	if t.elsewhere != 0 {
+		j.Elsewhere = &t.elsewhere
 	}
 	if s.MTU != 0 { // told by stunnel only, and then Up is told too
 		j.MTU, j.Up = &s.MTU, &s.Up

@@ -1,11 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,22 +16,6 @@ func (b block) head(kind, name string) { fmt.Fprintf(b.w, "%s: %s\n", kind, prin
 
 func (b block) line(label, value string) {
 	fmt.Fprintf(b.w, "  %-18s%s\n", label+":", printable(value))
-}
-
-// drops prints the reasons that happened, the most frequent first.
-func (b block) drops(drops map[string]uint64) {
-	reasons := slices.SortedFunc(maps.Keys(drops), func(x, y string) int {
-		return cmp.Or(cmp.Compare(drops[y], drops[x]), cmp.Compare(x, y))
-	})
-	var words []string
-	for _, r := range reasons {
-		if drops[r] != 0 {
-			words = append(words, fmt.Sprintf("%d %s", drops[r], r))
-		}
-	}
-	if len(words) > 0 {
-		b.line("dropped packets", strings.Join(words, ", "))
-	}
 }
 
 // offloads prints those in use, and then the others by the reason why they are not.
@@ -107,7 +88,7 @@ func ago(d time.Duration) string {
 	return "now"
 }
 
-func count(n int64, unit string) string {
+func count[N int64 | uint64](n N, unit string) string {
 	if n == 1 {
 		return "1 " + unit
 	}
