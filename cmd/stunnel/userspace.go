@@ -163,13 +163,18 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 			log.Error("the control socket's file is not watched", "error", err)
 		}
 	}()
-	defer func() { unwatch(); <-watched }()
+	// Who watches is gone before the listener is closed, since both have a say in whether that removes the file.
+	closeAll := func() error {
+		unwatch()
+		<-watched
+		return t.close()
+	}
 
 	if d != nil {
 		// As wireguard-go: who asks for a log has it on the stderr he gave.
 		d.keepErr = os.Getenv("LOG_LEVEL") != "" && userspaceLevel() <= slog.LevelError
 		if _, err := d.ready(out, log); err != nil {
-			return errors.Join(err, t.close())
+			return errors.Join(err, closeAll())
 		}
 	}
 	select {
@@ -179,7 +184,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	}
 	cause := context.Cause(t.over)
 	log.Info(fmt.Sprintf("going down: %v", cause))
-	err = t.close()
+	err = closeAll()
 	for _, usual := range []error{errSignalled, errAsked, errUnlinked, device.ErrGone} {
 		if errors.Is(cause, usual) {
 			return err
