@@ -166,7 +166,7 @@ func (t *running) lose(offload, why string) {
 // openHint says what to do about a device that could not be opened or configured.
 func openHint(err error, command string) error {
 	switch {
-	case !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
+	case len(advice(err)) > 0, !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
 		return err
 	case os.Geteuid() != 0:
 		return withHint(err, "try it as root: sudo "+command)

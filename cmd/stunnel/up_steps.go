@@ -100,6 +100,10 @@ func (u *upward) step(ctx context.Context, do func() (netconf.Undo, error)) erro
 		return context.Cause(ctx)
 	}
 	undo, err := do()
+	if errors.Is(err, unix.EACCES) { // who lacks the right gets EPERM
+		err = withHint(err, "take IPv6 out of Address and AllowedIPs, or switch it on: sysctl -w net.ipv6.conf.all.disable_ipv6=0 "+
+			"(for a container: docker run --sysctl net.ipv6.conf.all.disable_ipv6=0)")
+	}
 	if err != nil {
 		return openHint(err, "stunnel up "+u.file.Path)
 	}

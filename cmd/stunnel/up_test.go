@@ -148,6 +148,26 @@ func TestAFailureAtAnyStepLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+func TestIPv6ThatIsSwitchedOffIsNoLackOfRights(t *testing.T) {
+	b := newBox(t)
+	b.sh("for f in all default; do echo 1 > /proc/sys/net/ipv6/conf/$f/disable_ipv6; done; mkdir -p /var/run/wireguard")
+	before := b.state()
+	routeOnly := "[Interface]\nPrivateKey = " + crypto.NewPrivateKey().Base64() + "\nAddress = 10.5.0.1/24\n[Peer]\nPublicKey = " +
+		crypto.NewPrivateKey().Public().String() + "\nAllowedIPs = fd06::/32\n"
+	for _, path := range []string{b.tunnelFile("peer.conf", ""), b.file("route.conf", routeOnly)} {
+		p := b.start(nil, "stunnel", "up", path)
+		p.wants(1, "hint: take IPv6 out", "sysctl -w net.ipv6.conf.all.disable_ipv6=0")
+		if strings.Contains(p.said(), "CAP_NET_ADMIN") {
+			t.Errorf("root has the right:\n%s", p.said())
+		}
+		b.same(before)
+	}
+	b.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=0") // the advice is good
+	p := b.start(nil, "stunnel", "up", filepath.Join(b.dir, "peer.conf")).untilReady()
+	p.signal(unix.SIGTERM)
+	p.wants(0)
+}
+
 func TestAPortThatIsTakenIsSaidAndNothingIsLeft(t *testing.T) {
 	b := newBox(t)
 	var c net.PacketConn
