@@ -154,3 +154,26 @@ func TestBytesHaveUnits(t *testing.T) {
 		}
 	}
 }
+
+func TestUpIsPromisedOnlyWhereThereIsAFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("home.conf", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	running := []string{"office", "wg0"}
+	for arg, want := range map[string]string{
+		"./home.conf":      "stunnel up ./home.conf starts this one",
+		"home.conf":        "stunnel up home.conf starts this one",
+		"./ofice.conf":     "did you mean office?",
+		"ofice":            "did you mean office?",
+		"no-such-tunnel":   "running now: office, wg0",
+		"/no/such/dir/any": "running now: office, wg0",
+	} {
+		if got := notRunningHint(arg, running); got != want {
+			t.Errorf("%s: %q, want %q", arg, got, want)
+		}
+	}
+	if got := notRunningHint("no-such-tunnel", nil); got != "no tunnel is running" {
+		t.Error(got)
+	}
+}

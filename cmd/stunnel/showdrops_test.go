@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
@@ -74,6 +75,29 @@ func TestEveryReasonOfADropHasItsWords(t *testing.T) {
 	for r := range maps.Keys(dropWords) {
 		if !slices.Contains(reasons, r) {
 			t.Errorf("%s has words, and nothing is dropped for it", r)
+		}
+	}
+}
+
+func TestTheManualHasEveryReasonInTheWordsOfShow(t *testing.T) {
+	rows := make(map[string][]string) // reason -> the cells of its row
+	for line := range strings.Lines(readme(t, "../../docs/operations.md")) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), "|")
+		if _, name, ok := strings.Cut(cells[0], "<br>`"); ok {
+			rows[strings.Trim(name, "` ")] = cells
+		}
+	}
+	for reason, words := range dropWords {
+		cells := rows[reason]
+		if len(cells) != 3 || len(cells[1]) < 10 || len(cells[2]) < 10 {
+			t.Errorf("%s: %q is no row that says what it means and what to do", reason, cells)
+		} else if !strings.HasPrefix(strings.TrimSpace(cells[0]), words.what+"s "+words.why) {
+			t.Errorf("%s: it is %q, but show says %q", reason, cells[0], words.what+"s "+words.why)
+		}
+	}
+	for reason := range rows {
+		if _, known := dropWords[reason]; !known {
+			t.Errorf("%s is explained, but unknown", reason)
 		}
 	}
 }
