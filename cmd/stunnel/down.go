@@ -17,8 +17,12 @@ import (
 	"stunnel/cmd/internal/control"
 )
 
-// downTime is what a tunnel has to end after it was told to, its PreDown and PostDown included.
-const downTime = 30 * time.Second
+// downTime is what a tunnel has to end after it was told to, its PreDown and PostDown included. downPatience is after
+// how much of it we say what we wait for.
+const (
+	downTime     = 30 * time.Second
+	downPatience = 2 * time.Second
+)
 
 func downCommand() *cli.Command {
 	return &cli.Command{
@@ -74,6 +78,10 @@ func down(ctx context.Context, stderr io.Writer, name string) error {
 	case err != nil:
 		return err
 	}
+	said := time.AfterFunc(downPatience, func() {
+		fmt.Fprintf(stderr, "stunnel: waiting for the end of %s%s, which perhaps waits for its PreDown or PostDown\n", name, programOf(pid))
+	})
+	defer said.Stop()
 	if err := errors.Join(watch.Gone(ctx), process.ended(ctx)); err != nil {
 		return stillThere(name, pid, err)
 	}
@@ -92,6 +100,9 @@ func down(ctx context.Context, stderr io.Writer, name string) error {
 func downHint(name string, err error) string {
 	if errors.Is(err, control.ErrNotRunning) && strings.HasPrefix(kernelHint(name), name+" ") {
 		return fmt.Sprintf("%s is a WireGuard interface of the kernel: wg-quick down %s, or ip link delete %s", name, name, name)
+	}
+	if hint := heldHint(name); errors.Is(err, control.ErrNotRunning) && hint != "" {
+		return hint
 	}
 	if errors.Is(err, control.ErrNotRunning) {
 		if running, _ := control.Interfaces(); len(running) > 0 {

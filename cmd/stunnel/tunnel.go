@@ -3,17 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"stunnel/cmd/internal/control"
+	"stunnel/crypto"
 	"stunnel/device"
 	"stunnel/transport"
 	"stunnel/transport/socket"
@@ -45,6 +42,7 @@ type running struct {
 
 	halt       context.CancelFunc // of the goroutines
 	goroutines sync.WaitGroup
+	leave      func() // closes the control socket
 }
 
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
@@ -73,16 +71,60 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 		}
 	})
 	t.goroutines.Go(func() {
-		if err := control.Serve(ctx, l, t.engine, func() { t.end(errAsked) }); err != nil {
-			t.end(err)
-		}
-	})
-	t.goroutines.Go(func() {
 		for e := range events { // until device.Close
 			t.follow(e)
 		}
 	})
+	t.leave = t.serve(l)
 	return t
+}
+
+// serve serves the control socket, and ends the tunnel when the socket's file is removed: nobody would find it any more.
+func (t *running) serve(l *net.UnixListener) (leave func()) {
+	serving, mute := context.WithCancel(context.Background())
+	watching, unwatch := context.WithCancel(context.Background())
+	var served, watched sync.WaitGroup
+	served.Go(func() {
+		if err := control.Serve(serving, l, t, func() { t.end(errAsked) }); err != nil {
+			t.end(err)
+		}
+	})
+	watched.Go(func() {
+		if err := control.Removed(watching, l); err == nil {
+			t.end(errUnlinked)
+		} else if watching.Err() == nil {
+			t.log.Error("the control socket's file is not watched", "error", err)
+		}
+	})
+	return func() {
+		// Who watches is gone before the listener is closed, since both have a say in whether that removes the file.
+		unwatch()
+		watched.Wait()
+		mute()
+		served.Wait()
+	}
+}
+
+// Configure and Status make of t what control.Serve wants.
+func (t *running) Configure(c transport.Config) error {
+	if c.PrivateKey != nil && !c.PrivateKey.IsZero() {
+		for _, p := range t.engine.Status().Peers {
+			if p.PublicKey == c.PrivateKey.Public() {
+				t.warnOfOwnKey(p.Name, p.PublicKey)
+			}
+		}
+	}
+	return t.engine.Configure(c)
+}
+
+func (t *running) Status() transport.Status { return t.engine.Status() }
+
+// warnOfOwnKey: a peer with our own key has no place in the engine, and leaves it without a word.
+func (t *running) warnOfOwnKey(name string, own crypto.PublicKey) {
+	if name == "" {
+		name = own.String()
+	}
+	t.log.Warn("this peer has our own public key: it is this host itself, and left out", "peer", name)
 }
 
 // follow does what the kernel does for its own WireGuard when the link changes.
@@ -106,6 +148,13 @@ func (t *running) follow(e device.Event) {
 
 // close ends everything and returns when it has ended: the control socket is gone, and so is an interface that we made.
 func (t *running) close() error {
+	err := t.stop()
+	t.leave()
+	return err
+}
+
+// stop is close but for the control socket, which goes on to tell that we are still there.
+func (t *running) stop() error {
 	t.halt()
 	err := t.device.Close()
 	t.goroutines.Wait()
@@ -161,30 +210,4 @@ func (t *running) lose(offload, why string) {
 	if _, told := t.lost.LoadOrStore(offload, true); !told {
 		t.log.Warn("an offload is given up", "offload", offload, "why", why)
 	}
-}
-
-// openHint says what to do about a device that could not be opened or configured.
-func openHint(err error, command string) error {
-	switch {
-	case len(advice(err)) > 0, !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.EACCES):
-		return err
-	case os.Geteuid() != 0:
-		return withHint(err, "try it as root: sudo "+command)
-	}
-	return withHint(err, "this root lacks the right CAP_NET_ADMIN; a container gets it by --cap-add NET_ADMIN")
-}
-
-// runningHint says where the tunnel is that is in the way.
-func runningHint(err error, name string) error {
-	c, dialErr := control.Dial(name)
-	if dialErr != nil {
-		return err
-	}
-	defer c.Close()
-	pid := c.PID()
-	if elsewhere(pid) {
-		return withHint(err, fmt.Sprintf("it runs in another network namespace, in the process %d", pid))
-	}
-	where := strings.TrimSpace(programOf(pid))
-	return withHint(err, strings.TrimSpace(fmt.Sprintf("stunnel show %s shows it, stunnel down %s ends it %s", name, name, where)))
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 	"golang.org/x/sys/unix"
@@ -109,38 +110,24 @@ type upward struct {
 }
 
 // run goes up, waits for the end and goes down. The order is that of wg-quick(8), hooks included: those of the way down
-// run only after all of the way up has succeeded.
+// run only after all of the way up has succeeded. The control socket stays to the very end: it tells that we are there.
 func (u *upward) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer signal.Stop(signals)
 	// A reader of our stderr that goes away must not kill us half way.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
-	leaving, hurry := context.WithCancelCause(context.Background())
-	defer hurry(nil)
+	left := make(chan struct{})
+	defer close(left)
 
 	if err := u.open(); err != nil {
 		return errors.Join(err, u.back.Undo())
 	}
-	go func() {
-		for {
-			select {
-			case s := <-signals:
-				if s == unix.SIGHUP && u.daemon != nil {
-					continue // there is no terminal that could hang up
-				}
-				if u.tunnel.over.Err() != nil {
-					hurry(errHurry)
-				}
-				u.tunnel.end(errSignalled)
-			case <-leaving.Done():
-				return
-			}
-		}
-	}()
+	defer u.tunnel.leave()
+	go u.obey(signals, left)
 	if err := u.climb(u.tunnel.over); err != nil {
 		if cause := context.Cause(u.tunnel.over); cause != nil && errors.Is(err, cause) {
-			err = u.verdict(cause)
+			err = u.interrupted(err, cause)
 		}
 		return errors.Join(err, u.back.Undo())
 	}
@@ -149,9 +136,42 @@ func (u *upward) run() error {
 	u.log.Info(fmt.Sprintf("going down: %v", cause))
 
 	err := u.verdict(cause)
-	err = errors.Join(err, u.hooks.run(leaving, "PreDown", u.file.Interface.PreDown))
+	err = errors.Join(err, u.hooks.runAll("PreDown", u.file.Interface.PreDown))
 	err = errors.Join(err, u.back.Undo())
-	return errors.Join(err, u.hooks.run(leaving, "PostDown", u.file.Interface.PostDown))
+	return errors.Join(err, u.hooks.runAll("PostDown", u.file.Interface.PostDown))
+}
+
+// sameSignal: who signals a process and its group, as timeout(1) does, or a terminal and its shell, signals twice but
+// means it once.
+const sameSignal = time.Second
+
+// obey ends the tunnel at the first signal. Each further one ends the hook that runs then.
+func (u *upward) obey(signals <-chan os.Signal, left <-chan struct{}) {
+	var last time.Time
+	for {
+		select {
+		case s := <-signals:
+			if s == unix.SIGHUP && u.daemon != nil || time.Since(last) < sameSignal {
+				continue // there is no terminal that could hang up
+			}
+			last = time.Now()
+			if u.tunnel.over.Err() != nil {
+				u.hooks.hurry()
+			}
+			u.tunnel.end(errSignalled)
+		case <-left:
+			return
+		}
+	}
+}
+
+// interrupted is what an end before the tunnel was there means: whoever waits for it must not go on. err says what was
+// being done.
+func (u *upward) interrupted(err, cause error) error {
+	if errors.Is(cause, errSignalled) || errors.Is(cause, errAsked) {
+		return fmt.Errorf("%s: interrupted before it was ready: %w", u.file.Name, err)
+	}
+	return u.verdict(cause)
 }
 
 // verdict is what the reason of an end means for the exit status.
@@ -161,6 +181,8 @@ func (u *upward) verdict(cause error) error {
 		return nil
 	case errors.Is(cause, device.ErrGone):
 		return fmt.Errorf("the interface %s was deleted", u.file.Name)
+	case errors.Is(cause, errUnlinked):
+		return withHint(fmt.Errorf("%s: %w", u.file.Name, cause), "without it neither show nor down would have found the tunnel")
 	}
 	return fmt.Errorf("%s: %w", u.file.Name, cause)
 }
@@ -179,7 +201,7 @@ func (u *upward) open() error {
 	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
 	if err != nil {
 		l.Close()
-		return openHint(err, command)
+		return busyHint(openHint(err, command), name)
 	}
 	if u.net, err = netconf.New(); err != nil {
 		l.Close()
@@ -188,7 +210,7 @@ func (u *upward) open() error {
 	u.back.Push(func() error { u.net.Close(); return nil })
 	u.tunnel = start(tun, l, u.log, u.file.Interface.Offload)
 	u.tunnel.tellLanes(u.file.Interface.Lanes)
-	u.back.Push(u.tunnel.close)
+	u.back.Push(u.tunnel.stop)
 	return nil
 }
 

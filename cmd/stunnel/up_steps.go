@@ -144,8 +144,14 @@ func (u *upward) configure(ctx context.Context) error {
 		}
 		c.Peers = append(c.Peers, pc)
 	}
-	if err := u.tunnel.engine.Configure(c); err != nil {
+	if err := u.tunnel.Configure(c); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
+	}
+	own := u.tunnel.Status().PublicKey // perhaps set by a hook
+	for _, p := range u.file.Peers {
+		if p.PublicKey == own {
+			u.tunnel.warnOfOwnKey(p.Name, own)
+		}
 	}
 	return nil
 }

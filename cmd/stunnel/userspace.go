@@ -153,28 +153,12 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 
 	t := start(tun, l, log, offload)
 	t.tellLanes(wanted)
-	watching, unwatch := context.WithCancel(context.Background())
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		if err := control.Removed(watching, l); err == nil {
-			t.end(errUnlinked)
-		} else if watching.Err() == nil {
-			log.Error("the control socket's file is not watched", "error", err)
-		}
-	}()
-	// Who watches is gone before the listener is closed, since both have a say in whether that removes the file.
-	closeAll := func() error {
-		unwatch()
-		<-watched
-		return t.close()
-	}
 
 	if d != nil {
 		// As wireguard-go: who asks for a log has it on the stderr he gave.
 		d.keepErr = os.Getenv("LOG_LEVEL") != "" && userspaceLevel() <= slog.LevelError
 		if _, err := d.ready(out, log); err != nil {
-			return errors.Join(err, closeAll())
+			return errors.Join(err, t.close())
 		}
 	}
 	select {
@@ -184,7 +168,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	}
 	cause := context.Cause(t.over)
 	log.Info(fmt.Sprintf("going down: %v", cause))
-	err = closeAll()
+	err = t.close()
 	for _, usual := range []error{errSignalled, errAsked, errUnlinked, device.ErrGone} {
 		if errors.Is(cause, usual) {
 			return err
@@ -211,7 +195,7 @@ func openUserspace(name string, tunFD, uapiFD int, o device.Options) (*device.TU
 		tun, err = device.Open(o)
 	}
 	if err != nil {
-		return nil, nil, openHint(err, command)
+		return nil, nil, busyHint(openHint(err, command), name)
 	}
 	var l *net.UnixListener
 	if uapiFD >= 0 {
