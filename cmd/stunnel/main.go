@@ -31,6 +31,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			downCommand(),
 			showCommand(),
 			checkCommand(),
+			stripCommand(),
 			genkeyCommand(),
 			genpskCommand(),
 			pubkeyCommand(),
