@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +118,8 @@ func dialHint(arg string, err error) string {
 	case !errors.Is(err, control.ErrNotRunning):
 		return ""
 	}
-	if hint := kernelHint(interfaceName(arg)); hint != "" {
+	name := interfaceName(arg)
+	if hint := cmp.Or(kernelHint(name), heldHint(name)); hint != "" {
 		return hint
 	}
 	running, _ := control.Interfaces()
