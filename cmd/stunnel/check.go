@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"github.com/vishvananda/netlink"
 
 	"stunnel/cmd/internal/conf"
 	"stunnel/crypto"
@@ -35,10 +36,22 @@ func checkCommand() *cli.Command {
 			for _, w := range file.Warnings {
 				warn(c.App.ErrWriter, "%s", w)
 			}
+			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
+				warn(c.App.ErrWriter, "there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind)
+			}
 			printPlan(c.App.Writer, file)
 			return nil
 		},
 	}
+}
+
+// kindOf is the kind of the interface of that name, "" if there is none.
+func kindOf(name string) string {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return ""
+	}
+	return link.Type()
 }
 
 // printPlan writes the steps of `up`, one a line, in the order in which it takes them.
@@ -75,7 +88,7 @@ func printPlan(w io.Writer, f *conf.File) {
 	if in.MTU != 0 {
 		step("mtu", "%d", in.MTU)
 	} else {
-		step("mtu", "that of the way to the peers, less 80")
+		step("mtu", "chosen at the start: that of the way to the peers, less 80 (usually 1420)")
 	}
 	if !in.Offload {
 		step("offload", "none: the kernel hands over every packet singly")
@@ -140,13 +153,13 @@ func printRoutes(step func(what, format string, args ...any), f *conf.File) {
 	}
 	slices.SortStableFunc(routes, func(a, b route) int { return b.prefix.Bits() - a.prefix.Bits() })
 	for _, r := range routes {
-		how := ""
+		where, covered := "", ""
 		if ownTable {
-			how = fmt.Sprintf(" in table %d", t.Number)
+			where = fmt.Sprintf(" in table %d", t.Number)
 		} else if a, ok := covering(f.Interface.Address, r.prefix); ok {
-			how = fmt.Sprintf(" by the address %s", a)
+			covered = fmt.Sprintf(" (none of its own: %s covers it)", a)
 		}
-		step("route", "%s%s, to peer %s", r.prefix, how, r.peer.Title())
+		step("route", "%s%s, to peer %s%s", r.prefix, where, r.peer.Title(), covered)
 	}
 }
 

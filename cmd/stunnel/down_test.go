@@ -104,6 +104,17 @@ func TestShowForAnOrdinaryUserSaysWhatIsMissing(t *testing.T) {
 	b.start(nil, "stunnel", "down", "peer").wants(0)
 }
 
+func TestUpForAnOrdinaryUserSaysTheCommand(t *testing.T) {
+	b := newBox(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.tunnelFile("peer.conf", "")
+	b.sh("chmod 755 . ..; mkdir bin; cp " + self + " bin/program")
+	wantWords(t, b.types("set +e; setpriv --reuid 65534 --regid 65534 --clear-groups stunnel up ./peer.conf"), "permission denied", "hint: try it as root: sudo stunnel up ./peer.conf\n", "status 1")
+}
+
 func TestDownWaitsForPostDown(t *testing.T) {
 	b := newBox(t)
 	fifo := filepath.Join(b.dir, "fifo")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -65,10 +66,13 @@ func logLevel(name string) (slog.Level, error) {
 // up runs the tunnel that arg describes until it ends. d is nil in the foreground.
 func up(arg string, level slog.Level, logFile string, stderr io.Writer, d *daemon) error {
 	path, err := conf.Find(arg)
-	if err != nil {
-		return err
+	var file *conf.File
+	if err == nil {
+		file, err = conf.Load(path)
 	}
-	file, err := conf.Load(path)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return withHint(err, "try it as root: sudo stunnel up "+arg)
+	}
 	if err != nil {
 		return err
 	}

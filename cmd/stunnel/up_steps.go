@@ -210,7 +210,7 @@ func (u *upward) routes(ctx context.Context) error {
 		for _, prefix := range p.AllowedIPs {
 			if prefix.Bits() == 0 && table.Auto {
 				return withHint(fmt.Errorf("%s: the allowed IPs %s would become the default route, which Table = auto does not support yet", u.file.Path, prefix),
-					"set Table = off, or Table = and a number for routes in a table of their own")
+					conf.DefaultRouteHint(u.file.Path))
 			}
 			prefixes = append(prefixes, prefix)
 		}

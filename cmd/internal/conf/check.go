@@ -2,6 +2,7 @@ package conf
 
 import (
 	"net/netip"
+	"strings"
 
 	"stunnel/crypto"
 )
@@ -33,7 +34,7 @@ func (p *parser) checkPrivateKey() {
 	switch {
 	case inline != 0 && file != 0:
 		p.fail(max(inline, file), "", "there is a PrivateKey in line %d and a PrivateKeyFile in line %d; one of them is enough", inline, file)
-	case inline == 0 && file == 0 && len(in.PreUp)+len(in.PostUp) == 0:
+	case inline == 0 && file == 0 && in.Line != 0 && len(in.PreUp)+len(in.PostUp) == 0:
 		p.fail(in.Line, "`stunnel genkey` makes one; a PreUp or PostUp hook may set it too (wg set %i private-key FILE)",
 			"[Interface] has neither PrivateKey nor PrivateKeyFile")
 	}
@@ -71,7 +72,7 @@ func (p *parser) checkIdentities() {
 func (p *parser) checkRoutes() {
 	seen := make(map[netip.Prefix]int)
 	in := &p.file.Interface
-	auto := in.Table.Auto
+	auto, hint := in.Table.Auto, DefaultRouteHint(p.path)
 	for i, peer := range p.file.Peers {
 		for j, prefix := range peer.AllowedIPs {
 			at := p.peers[i].prefixes[j]
@@ -81,8 +82,8 @@ func (p *parser) checkRoutes() {
 				seen[prefix] = at
 			}
 			if prefix.Bits() == 0 && auto {
-				p.fail(at, "set Table = off in [Interface] for no routes at all, or Table = 51820 (any number) for routes in a table of their own",
-					"AllowedIPs %s would become the default route, which Table = auto does not support yet", prefix)
+				p.fail(at, hint, "AllowedIPs %s would become the default route, which Table = auto does not support yet", prefix)
+				hint = "" // once is enough
 			}
 		}
 	}
@@ -105,6 +106,19 @@ func (p *parser) checkRoutes() {
 			}
 		}
 	}
+}
+
+// DefaultRouteHint says what to do about a file that wants all traffic in the tunnel, as long as we can't do that alone.
+func DefaultRouteHint(path string) string {
+	return wgQuick(path) + " makes it one; Table = off would send nothing through the tunnel, Table = 51820 (any number) only what rules of your own send there"
+}
+
+// wgQuick is the command with which wg-quick(8) runs us. It takes what has no '/' for a name.
+func wgQuick(path string) string {
+	if !strings.Contains(path, "/") {
+		path = "./" + path
+	}
+	return "WG_QUICK_USERSPACE_IMPLEMENTATION=stunnel-wireguard-go wg-quick up " + path + " (see stunnel userspace --help)"
 }
 
 // checkMTU: the kernel takes IPv6 off an interface of less than 1280 bytes.

@@ -14,9 +14,14 @@ type Error struct {
 	Line int    // 0 when it is about the file as a whole
 	Msg  string // what is wrong and what would be right
 	Hint string // what to do about it; may be empty
+
+	cause error // of the system; may be nil
 }
 
 func (e *Error) Error() string { return located(e.File, e.Line, e.Msg) }
+
+// Unwrap gives the system's error if that is what is wrong: fs.ErrPermission, fs.ErrNotExist.
+func (e *Error) Unwrap() error { return e.cause }
 
 // Advice returns the hint; the command line prints it behind the error.
 func (e *Error) Advice() string { return e.Hint }
@@ -36,11 +41,11 @@ type faults struct {
 }
 
 func (f *faults) fail(line int, hint, format string, args ...any) {
-	f.errs = append(f.errs, &Error{f.path, line, fmt.Sprintf(format, args...), hint})
+	f.errs = append(f.errs, &Error{File: f.path, Line: line, Msg: fmt.Sprintf(format, args...), Hint: hint})
 }
 
 func (f *faults) warn(line int, format string, args ...any) {
-	f.warnings = append(f.warnings, &Error{f.path, line, fmt.Sprintf(format, args...), ""})
+	f.warnings = append(f.warnings, &Error{File: f.path, Line: line, Msg: fmt.Sprintf(format, args...)})
 }
 
 func byLine(a, b *Error) int { return cmp.Compare(a.Line, b.Line) }
@@ -82,6 +87,14 @@ func quote(s string) string {
 		return fmt.Sprintf("(%d characters)", len(s))
 	}
 	return strconv.Quote(s)
+}
+
+// quoteWithBlanks is quote for a text whose blanks do not count: a secret is one also with blanks in it.
+func quoteWithBlanks(s string) string {
+	if hidden := quote(squeeze(s)); hidden[0] != '"' {
+		return hidden
+	}
+	return quote(s)
 }
 
 // secretRun is how many characters of base64 in a row are no longer quoted: more than any known key of the format

@@ -21,6 +21,9 @@ var (
 // Find returns the path of the configuration file that arg means: arg itself if it ends in .conf or has a '/', else
 // the file arg.conf in /etc/stunnel or /etc/wireguard. The file was there when Find looked.
 func Find(arg string) (path string, err error) {
+	if arg == "." || arg == ".." {
+		return "", &Error{File: arg, Msg: "it is a directory", Hint: "name a file in it, as " + arg + "/peer.conf"}
+	}
 	if strings.HasSuffix(arg, ".conf") || strings.Contains(arg, "/") {
 		return findFile(arg)
 	}
@@ -32,7 +35,7 @@ func Find(arg string) (path string, err error) {
 		if _, err := os.Stat(path); err == nil {
 			return path, nil
 		} else if errors.Is(err, fs.ErrPermission) {
-			return "", &Error{File: path, Msg: "permission denied", Hint: "only root may look into " + dir}
+			return "", &Error{File: path, Msg: "permission denied", Hint: "only root may look into " + dir, cause: err}
 		}
 	}
 	return "", &Error{File: arg + ".conf", Msg: fmt.Sprintf("no such file in %s", strings.Join(searchDirs, " or ")), Hint: elsewhere(arg)}
@@ -43,9 +46,11 @@ func findFile(path string) (string, error) {
 	if err == nil {
 		return path, nil
 	}
-	e := &Error{File: path, Msg: reason(err).Error()}
+	e := &Error{File: path, Msg: reason(err).Error(), cause: err}
 	if errors.Is(err, fs.ErrPermission) {
 		e.Hint = readHint(err)
+	} else if _, err := os.Stat(path + ".conf"); err == nil {
+		e.Hint = "did you mean " + path + ".conf?"
 	} else if !strings.Contains(path, "/") {
 		for _, dir := range searchDirs {
 			if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
@@ -101,7 +106,7 @@ func nameFault(name string) string {
 	case len(name) > 15:
 		return fmt.Sprintf("%s has %d characters, and an interface can have 15", quote(name), len(name))
 	case !nameForm.MatchString(name):
-		return fmt.Sprintf("%s has other characters than letters, digits and _=+.-", quote(name))
+		return fmt.Sprintf("%s has other characters than a-z, A-Z, 0-9 and _=+.-", quote(name))
 	case name == "." || name == ".." || name == "all" || name == "default":
 		return fmt.Sprintf("the kernel keeps %s for itself", quote(name))
 	}

@@ -138,7 +138,10 @@ func setAddress(p *parser, l line) {
 }
 
 func setDNS(p *parser, l line) {
-	p.fail(l.number, "take the line out, and set the name servers by a PostUp hook if you need them",
+	if l.value == "" {
+		return
+	}
+	p.fail(l.number, "take the line out, and set the name servers by a PostUp hook if you need them; or "+wgQuick(p.path)+" sets them",
 		"DNS is not supported yet")
 }
 

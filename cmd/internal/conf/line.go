@@ -10,18 +10,23 @@ import (
 // line is one line of a file that says something.
 type line struct {
 	number  int    // from 1
-	section string // "interface" for [Interface]; "" when the line is no section header
+	section string // "Interface" for [Interface]; "" when the line is no section header
+	open    bool   // the header is not closed as it should be; bare has all of it
 	key     string // as written, without white space
 	value   string // trimmed, without comment unless the key is a hook
-	bare    string // the whole text where there is neither a section nor a '='
+	bare    string // the whole text where there is neither a whole section header nor a '='
 }
 
 // scan splits a file into lines, without the empty ones and the comments. It takes what editors on other systems
-// make: a byte order mark, CRLF, white space of any kind.
-func scan(text []byte, f *faults) (lines []line) {
+// make: a byte order mark, CRLF, white space of any kind. Not ok: it is no text at all, which is then reported.
+func scan(text []byte, f *faults) (lines []line, ok bool) {
 	if bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff}) {
 		f.fail(0, "iconv -f utf-16 -t utf-8 converts it", "the file is in UTF-16; UTF-8 is needed")
-		return nil
+		return nil, false
+	}
+	if bytes.IndexByte(text, 0) >= 0 {
+		f.fail(0, "", "it is no text file")
+		return nil, false
 	}
 	text = bytes.TrimPrefix(text, []byte("\xef\xbb\xbf"))
 	number := 0
@@ -37,7 +42,7 @@ func scan(text []byte, f *faults) (lines []line) {
 			lines = append(lines, l)
 		}
 	}
-	return lines
+	return lines, true
 }
 
 func scanLine(s string) (l line, ok bool) {
@@ -48,11 +53,9 @@ func scanLine(s string) (l line, ok bool) {
 	}
 	if strings.HasPrefix(uncommented, "[") {
 		name := squeeze(uncommented)
-		if strings.HasSuffix(name, "]") {
-			l.section = name[1 : len(name)-1]
-		}
-		if l.section == "" {
-			l.bare = uncommented
+		var closed bool
+		if l.section, closed = strings.CutSuffix(name[1:], "]"); !closed || l.section == "" {
+			l.open, l.bare = true, uncommented
 		}
 		return l, true
 	}

@@ -20,7 +20,7 @@ const fileLimit = 32 << 20
 func Load(path string) (*File, error) {
 	text, others, err := readFile(path, fileLimit)
 	if err != nil {
-		return nil, &Error{File: path, Msg: reason(err).Error(), Hint: readHint(err)}
+		return nil, &Error{File: path, Msg: reason(err).Error(), Hint: readHint(err), cause: err}
 	}
 	return parse(path, text, source{others: others, readKey: readKeyFile})
 }

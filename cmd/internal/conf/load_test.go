@@ -218,6 +218,9 @@ func TestABareNameIsLookedForInBothDirectories(t *testing.T) {
 		"nowhere":            "name a file, as ./nowhere.conf",
 		"peer.conf":          "use the bare name peer",
 		"./peer.conf":        "",
+		wireguard + "/other": "did you mean " + wireguard + "/other.conf?",
+		"./here":             "did you mean ./here.conf?",
+		".":                  "name a file in it, as ./peer.conf",
 		"a name with spaces": "name a file",
 		"sixteen--letters":   "name a file",
 	} {
@@ -242,11 +245,21 @@ func TestAFileOfTheTLSWrapperIsRecognised(t *testing.T) {
 	}
 }
 
+func TestOnlyKeysThatWireGuardHasNotMakeAFileTheTLSWrappers(t *testing.T) {
+	stunnel, _ := searchIn(t)
+	for _, text := range []string{"", "\n# nothing yet\n", "[Peer]\nPublicKey = " + alice + "\n", "PublicKey = " + alice + "\n"} {
+		_, err := Load(write(t, filepath.Join(stunnel, "peer.conf"), text, 0o600))
+		if err == nil || strings.Contains(everything(err), "TLS wrapper") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
 func TestATypoInOurOwnFileIsNotTakenForTheTLSWrapper(t *testing.T) {
 	stunnel, _ := searchIn(t)
 	path := write(t, filepath.Join(stunnel, "peer.conf"), "[Interfcae]\nPrivateKey = "+private+"\n", 0o600)
 	_, err := Load(path)
-	if err == nil || !strings.Contains(everything(err), "may be meant to be [Interface]") {
+	if err == nil || !strings.Contains(everything(err), "did you mean [Interface]?") {
 		t.Error(err)
 	}
 }

@@ -57,8 +57,8 @@ func parse(path string, text []byte, from source) (*File, error) {
 		p.fail(0, from.others.remedy, "%s; it is not used, since its hooks and keys could be anyone's", from.others.write)
 	}
 
-	lines := scan(text, &p.faults)
-	if p.foreign(lines, text) {
+	lines, ok := scan(text, &p.faults)
+	if !ok || p.foreign(lines, text) {
 		return nil, p.err()
 	}
 	for _, l := range lines {
@@ -78,43 +78,55 @@ func parse(path string, text []byte, from source) (*File, error) {
 	return &p.file, nil
 }
 
-// foreign reports a file without [Interface]; the rest of it is then not worth a line each.
+// foreign reports a file without [Interface]. It returns true if the file is none of ours at all: what stands in it is
+// then not worth a line each.
 func (p *parser) foreign(lines []line, text []byte) bool {
-	wrapper := inWrapperDir(p.path)
+	ours, wrapper := false, false
 	for _, l := range lines {
-		if strings.EqualFold(l.section, "interface") {
+		switch sectionMeant(l.section) {
+		case "Interface":
 			return false
+		case "Peer":
+			ours = true
 		}
+		known := nearest.Word(l.key, names(interfaceKeys)) != "" || nearest.Word(l.key, names(peerKeys)) != ""
+		ours = ours || known
 		switch strings.ToLower(l.key) {
 		case "accept", "connect", "cert", "cafile", "client":
 			wrapper = true
+		case "":
+		default:
+			wrapper = wrapper || !known && inWrapperDir(p.path)
 		}
 	}
 	hint := "a file begins with [Interface], then come its keys; see wg-quick(8)"
-	if wrapper {
+	switch {
+	case ours && lines[0].key != "" && indexOf(interfaceKeys, lines[0].key) >= 0:
+		p.section, p.lines, p.file.Interface.Line = "interface", p.interfaceLines, lines[0].number
+		p.fail(lines[0].number, "write [Interface] above this line", "key %s stands before the first section", quote(lines[0].key))
+		return false
+	case wrapper && !ours:
 		hint = "this looks like a file of the TLS wrapper that is also called stunnel, which is another program"
-	} else if len(bytes.TrimSpace(text)) == 0 {
+	case len(bytes.TrimSpace(text)) == 0:
 		hint = "the file is empty; " + hint
 	}
-	for _, l := range lines {
-		if near := nearest.Word(l.section, []string{"Interface"}); near != "" {
-			hint = "[" + clip(l.section) + "] may be meant to be [Interface]"
-		}
-	}
 	p.fail(0, hint, "there is no [Interface] section")
-	return true
+	return !ours
 }
+
+// sectionMeant is the section that a name stands for, if need be with a typo; "" for no known one.
+func sectionMeant(name string) string { return nearest.Word(name, []string{"Interface", "Peer"}) }
 
 func (p *parser) line(l line) {
 	switch {
+	case l.section != "" && (!l.open || sectionMeant(l.section) != ""):
+		p.enter(l)
 	case l.bare != "":
 		hint := ""
 		if strings.HasPrefix(l.bare, ";") || strings.HasPrefix(l.bare, "//") {
 			hint = "comments begin with #"
 		}
 		p.fail(l.number, hint, "%s is neither [Section] nor Key = Value", quote(l.bare))
-	case l.section != "":
-		p.enter(l)
 	case p.section == "?":
 		// Its header has been reported.
 	case p.section == "":
@@ -124,27 +136,34 @@ func (p *parser) line(l line) {
 	}
 }
 
+// enter begins a section. What stands under a header with a typo is read too, so that all that is wrong is said at once.
 func (p *parser) enter(l line) {
-	switch strings.ToLower(l.section) {
-	case "interface":
+	meant := sectionMeant(l.section)
+	hint := ""
+	if meant != "" {
+		hint = "did you mean [" + meant + "]?"
+	}
+	switch {
+	case l.open:
+		p.fail(l.number, hint, "%s is neither [Section] nor Key = Value", quote(l.bare))
+	case !strings.EqualFold(meant, l.section):
+		p.fail(l.number, hint, "unknown section [%s]; there are [Interface] and [Peer]", clip(l.section))
+	}
+	switch meant {
+	case "Interface":
 		p.section, p.lines = "interface", p.interfaceLines
 		if p.file.Interface.Line != 0 { // wg-quick goes on where the first one ended
 			p.warn(l.number, "a second [Interface]: it continues that of line %d", p.file.Interface.Line)
 			return
 		}
 		p.file.Interface.Line = l.number
-	case "peer":
+	case "Peer":
 		p.section = "peer"
 		p.file.Peers = append(p.file.Peers, Peer{Line: l.number})
 		p.peers = append(p.peers, peerLines{})
 		p.lines = make(map[string]int)
 	default:
 		p.section = "?"
-		hint := ""
-		if near := nearest.Word(l.section, []string{"Interface", "Peer"}); near != "" {
-			hint = "did you mean [" + near + "]?"
-		}
-		p.fail(l.number, hint, "unknown section [%s]; there are [Interface] and [Peer]", clip(l.section))
 	}
 }
 
@@ -179,6 +198,10 @@ func (p *parser) key(l line) {
 func (p *parser) unknownKey(l line, keys, others []key, otherSection string) {
 	if i := indexOf(others, l.key); i >= 0 {
 		p.fail(l.number, "", "%s belongs into %s", others[i].name, otherSection)
+		return
+	}
+	if l.key == "" {
+		p.fail(l.number, "", "there is no key before the =")
 		return
 	}
 	hint := ""

@@ -68,6 +68,7 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{inInterface("FwMark = 51820"), func(f *File) bool { return mark(f) == 51820 }},
 		{inInterface("FwMark = 0xffffffff"), func(f *File) bool { return mark(f) == 0xffffffff }},
 		{valid, func(f *File) bool { return f.Interface.FwMark == nil && f.Interface.ListenPort == nil }},
+		{inInterface("DNS = # none"), func(f *File) bool { return f.Interface.DNS == nil }},
 		{inInterface("Address = 10.9.0.1/32"), func(f *File) bool { return len(f.Interface.Address) == 2 }},
 		{inInterface("ListenPort = 0"), func(f *File) bool { return *f.Interface.ListenPort == 0 }},
 		{valid, func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
@@ -109,6 +110,7 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
 		{inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"), "peer.conf:9: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 8: packets of the tunnel would be routed into the tunnel"},
 		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
+		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
 	}
 	for _, test := range tests {
@@ -131,8 +133,9 @@ func TestTheInterfaceIsNamedAfterTheFile(t *testing.T) {
 		"sixteen--letters.conf":     `sixteen--letters.conf: the interface is named after the file: "sixteen--letters" has 16 characters, and an interface can have 15`,
 		"peer.txt":                  "peer.txt: the name of a configuration file is that of the interface and .conf, as peer.conf",
 		".conf":                     ".conf: the interface is named after the file: the name is empty",
-		"a b.conf":                  `a b.conf: the interface is named after the file: "a b" has other characters than letters, digits and _=+.-`,
-		"a\n.conf":                  "a\n.conf: the interface is named after the file: \"a\\n\" has other characters than letters, digits and _=+.-",
+		"Büro.conf":                 `Büro.conf: the interface is named after the file: "Büro" has other characters than a-z, A-Z, 0-9 and _=+.-`,
+		"a b.conf":                  `a b.conf: the interface is named after the file: "a b" has other characters than a-z, A-Z, 0-9 and _=+.-`,
+		"a\n.conf":                  "a\n.conf: the interface is named after the file: \"a\\n\" has other characters than a-z, A-Z, 0-9 and _=+.-",
 		"..conf":                    `..conf: the interface is named after the file: the kernel keeps "." for itself`,
 		"all.conf":                  `all.conf: the interface is named after the file: the kernel keeps "all" for itself`,
 		"/etc/wireguard/peer..conf": "peer.",

@@ -104,24 +104,35 @@ func setAllowedIPs(p *parser, l line) {
 		return
 	}
 	for entry := range strings.SplitSeq(l.value, ",") {
-		if fields := strings.Fields(entry); len(fields) > 1 && strings.Contains(fields[0], "/") && fields[1][0] != '/' {
-			p.fail(l.number, "", "AllowedIPs %s: prefixes are separated by commas", quote(strings.TrimSpace(entry)))
+		entry = strings.TrimSpace(entry)
+		if several(entry) {
+			p.fail(l.number, "", "AllowedIPs %s: prefixes are separated by commas", quoteWithBlanks(entry))
 			continue
 		}
-		p.allowedIP(l.number, squeeze(entry))
+		p.allowedIP(l.number, entry)
 	}
+}
+
+// several tells whether other things than commas stand between prefixes.
+func several(entry string) bool {
+	parts := strings.FieldsFunc(entry, func(r rune) bool { return r == ';' || unicode.IsSpace(r) })
+	if len(parts) < 2 || parts[1][0] == '/' || strings.HasSuffix(parts[0], "/") {
+		return false
+	}
+	_, why := parsePrefix(parts[0])
+	return why == ""
 }
 
 func (p *parser) allowedIP(number int, entry string) {
 	peer, lines := p.peer()
 	if strings.HasPrefix(entry, "+") || strings.HasPrefix(entry, "-") {
 		p.fail(number, "write the whole list, without + and -",
-			"AllowedIPs %s: + and - change the list of a running tunnel (wg set, wg syncconf); a file says all of it", quote(entry))
+			"AllowedIPs %s: + and - change the list of a running tunnel (wg set, wg syncconf); a file says all of it", quoteWithBlanks(entry))
 		return
 	}
-	prefix, why := parsePrefix(entry)
+	prefix, why := parsePrefix(squeeze(entry))
 	if why != "" {
-		p.fail(number, "", "AllowedIPs %s: %s", quote(entry), why)
+		p.fail(number, "", "AllowedIPs %s: %s", quoteWithBlanks(entry), why)
 		return
 	}
 	if masked := prefix.Masked(); masked != prefix {
@@ -141,8 +152,11 @@ func (p *parser) allowedIP(number int, entry string) {
 func setEndpoint(p *parser, l line) {
 	text := squeeze(l.value)
 	if _, _, why := splitEndpoint(text); why != "" {
-		p.fail(l.number, "", "Endpoint %s: %s", quote(text), why)
+		p.fail(l.number, "", "Endpoint %s: %s", quoteWithBlanks(l.value), why)
 		return
+	}
+	if text != l.value {
+		p.warn(l.number, "Endpoint %s has blanks in it; it is taken for %s", quoteWithBlanks(l.value), quote(text))
 	}
 	peer, lines := p.peer()
 	peer.Endpoint, lines.endpoint = text, l.number
