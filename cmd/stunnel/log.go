@@ -12,10 +12,22 @@ import (
 )
 
 // lines is where the lines of a running tunnel go: the terminal, a file, the system's log. Safe for concurrent use by the
-// logger that writes to it; to changes the place.
+// loggers that write to it; to changes the place. What one goroutine has said comes in the order in which it said it.
 type lines struct {
 	mu sync.Mutex
 	w  lineWriter // guarded by mu
+
+	queue chan queuedLine // of later, written by run or with the next line of write
+	more  chan struct{}   // has one when there was a new line in queue
+}
+
+type queuedLine struct {
+	level slog.Level
+	text  string
+}
+
+func newLines(w lineWriter) *lines {
+	return &lines{w: w, queue: make(chan queuedLine, 256), more: make(chan struct{}, 1)}
 }
 
 // lineWriter writes one line, which has no line feed. Errors are its own affair: there is nobody to tell.
@@ -26,14 +38,66 @@ type lineWriter interface {
 func (l *lines) to(w lineWriter) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.flush()
 	l.w = w
 }
 
 func (l *lines) write(level slog.Level, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.flush()
 	if l.w != nil {
 		l.w.writeLine(level, line)
+	}
+}
+
+// later never waits, not even for a terminal that does not take anything (Ctrl-S is enough). What does not fit into the
+// queue is lost.
+func (l *lines) later(level slog.Level, line string) {
+	select {
+	case l.queue <- queuedLine{level, line}:
+	default:
+	}
+	select {
+	case l.more <- struct{}{}:
+	default:
+	}
+}
+
+// run writes what later was given. It ends with ctx, after what is in the queue.
+func (l *lines) run(ctx context.Context) {
+	for ended := false; !ended; {
+		select {
+		case <-l.more:
+		case <-ctx.Done():
+			ended = true
+		}
+		l.mu.Lock()
+		l.flush()
+		l.mu.Unlock()
+	}
+}
+
+// flush writes the queue. mu is held.
+func (l *lines) flush() {
+	for {
+		select {
+		case q := <-l.queue:
+			if l.w != nil {
+				l.w.writeLine(q.level, q.text)
+			}
+		default:
+			return
+		}
+	}
+}
+
+// bothLines writes to two places.
+type bothLines [2]lineWriter
+
+func (b bothLines) writeLine(level slog.Level, line string) {
+	for _, w := range b {
+		w.writeLine(level, line)
 	}
 }
 
@@ -56,11 +120,19 @@ type lineHandler struct {
 	least slog.Level
 	attrs string // of WithAttrs, as they are written
 	group string // of WithGroup, with its dot
+	waits bool   // for the terminal or the log, with the caller
 }
 
 // newLogger makes the logger of one tunnel. What is below least is dropped.
 func newLogger(out *lines, name string, least slog.Level) *slog.Logger {
-	return slog.New(&lineHandler{out: out, name: name, least: least})
+	return slog.New(&lineHandler{out: out, name: name, least: least, waits: true})
+}
+
+// unhurried is log, which is one of newLogger's, for those who must not be held up. Its lines are written while run runs.
+func unhurried(log *slog.Logger) (without *slog.Logger, run func(context.Context)) {
+	h := *log.Handler().(*lineHandler)
+	h.waits = false
+	return slog.New(&h), h.out.run
 }
 
 func (h *lineHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.least }
@@ -81,7 +153,11 @@ func (h *lineHandler) Handle(_ context.Context, r slog.Record) error {
 		b.WriteString(attrText(h.group, a))
 		return true
 	})
-	h.out.write(r.Level, b.String())
+	if h.waits {
+		h.out.write(r.Level, b.String())
+	} else {
+		h.out.later(r.Level, b.String())
+	}
 	return nil
 }
 
@@ -148,38 +224,5 @@ func (s *lineSplitter) Write(p []byte) (int, error) {
 			i++
 		}
 		s.rest = s.rest[i:]
-	}
-}
-
-// relay hands records on in a goroutine of its own, run, so that a terminal or a log that does not take them (Ctrl-S is
-// enough) cannot hold up the engine. What does not fit into the queue is lost.
-type relay struct {
-	slog.Handler
-	queue chan slog.Record
-}
-
-func newRelay(h slog.Handler) *relay { return &relay{h, make(chan slog.Record, 256)} }
-
-// Handle never waits.
-func (r *relay) Handle(_ context.Context, record slog.Record) error {
-	select {
-	case r.queue <- record.Clone():
-	default:
-	}
-	return nil
-}
-
-// run ends with ctx, after what is in the queue.
-func (r *relay) run(ctx context.Context) {
-	for {
-		select {
-		case record := <-r.queue:
-			_ = r.Handler.Handle(ctx, record)
-		case <-ctx.Done():
-			for len(r.queue) > 0 {
-				_ = r.Handler.Handle(ctx, <-r.queue)
-			}
-			return
-		}
 	}
 }

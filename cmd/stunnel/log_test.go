@@ -23,7 +23,7 @@ func TestALineOfTheLogSaysWhoAndWhat(t *testing.T) {
 		"": func(l *slog.Logger) { l.Debug("not heard") },
 	} {
 		var out bytes.Buffer
-		say(newLogger(&lines{w: terminalLines{&out}}, "peer", slog.LevelInfo))
+		say(newLogger(newLines(terminalLines{&out}), "peer", slog.LevelInfo))
 		if out.String() != want {
 			t.Errorf("%q, want %q", out.String(), want)
 		}
@@ -32,7 +32,7 @@ func TestALineOfTheLogSaysWhoAndWhat(t *testing.T) {
 
 func TestALogThatGoesNowhereIsNoError(t *testing.T) {
 	var out bytes.Buffer
-	l := &lines{w: terminalLines{&out}}
+	l := newLines(terminalLines{&out})
 	log := newLogger(l, "peer", slog.LevelInfo)
 	log.Info("heard")
 	l.to(nil)
@@ -80,21 +80,34 @@ func (s stuck) writeLine(slog.Level, string) { <-s.free }
 
 func TestATerminalThatTakesNothingHoldsNobodyUp(t *testing.T) {
 	terminal := stuck{make(chan struct{})}
-	r := newRelay(newLogger(&lines{w: terminal}, "peer", slog.LevelInfo).Handler())
+	out := newLines(terminal)
+	log, run := unhurried(newLogger(out, "peer", slog.LevelInfo))
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		r.run(ctx)
+		run(ctx)
 	}()
-	log := slog.New(r)
 	for range 10_000 {
 		log.Info("handshake")
 	}
 	cancel()
 	close(terminal.free)
 	<-done
-	if len(r.queue) != 0 {
-		t.Errorf("%d lines were never written", len(r.queue))
+	if len(out.queue) != 0 {
+		t.Errorf("%d lines were never written", len(out.queue))
+	}
+}
+
+func TestLinesComeInTheOrderInWhichTheyWereSaid(t *testing.T) {
+	var got bytes.Buffer
+	log := newLogger(newLines(terminalLines{&got}), "peer", slog.LevelInfo)
+	engine, _ := unhurried(log) // nothing but the other lines pushes it
+	engine.Info("offloads")
+	log.Info("ready")
+	engine.Info("handshake")
+	log.Info("going down")
+	if want := "stunnel: peer: offloads\nstunnel: peer: ready\nstunnel: peer: handshake\nstunnel: peer: going down\n"; got.String() != want {
+		t.Errorf("got\n%swant\n%s", &got, want)
 	}
 }

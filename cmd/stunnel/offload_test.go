@@ -38,6 +38,9 @@ func TestOffloadsAreToldAndCanBeSwitchedOff(t *testing.T) {
 		{"Offload = no\n", `offloads in_use=none not="gro: switched off; gso: switched off; vnet_hdr: switched off"`},
 	} {
 		p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", c.key)).untilReady()
+		if !strings.Contains(p.said(), c.said) {
+			t.Errorf("%q: %q is not said before ready:\n%s", c.key, c.said, p.said())
+		}
 		for name, why := range b.offloadsOf("peer") {
 			if off := strings.HasSuffix(c.key, "no\n"); off != (why == "switched off") {
 				t.Errorf("%q: %s is %q", c.key, name, why)

@@ -53,18 +53,18 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
 
-	relay := newRelay(log.Handler())
+	engineLog, writeLog := unhurried(log)
 	var queues []transport.Queue
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: newBootClock().now, Log: slog.New(relay)})
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: newBootClock().now, Log: engineLog})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()
 	t.follow(<-events)
 
-	t.goroutines.Go(func() { relay.run(ctx) })
+	t.goroutines.Go(func() { writeLog(ctx) })
 	t.goroutines.Go(func() {
 		if err := t.engine.Run(ctx); err != nil {
 			t.end(err)

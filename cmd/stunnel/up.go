@@ -79,20 +79,29 @@ func up(arg string, level slog.Level, logFile string, stderr io.Writer, d *daemo
 	for _, w := range file.Warnings {
 		warn(stderr, "%s", w)
 	}
+	out := newLines(terminalLines{stderr})
 	if d != nil {
 		if err := d.openLog(logFile); err != nil {
 			return err
 		}
+		if d.log == nil {
+			warn(stderr, "this host has no system log: what the tunnel says later is lost; --log-file FILE keeps it")
+		} else {
+			for _, w := range file.Warnings {
+				d.log.writeLine(slog.LevelWarn, "warning: "+w)
+			}
+			out.to(bothLines{terminalLines{stderr}, d.log})
+		}
 	}
-	out := &lines{w: terminalLines{stderr}}
 	log := newLogger(out, file.Name, level)
 	slog.SetDefault(log)
 
 	u := &upward{file: file, log: log, out: out, daemon: d,
 		hooks: hooks{name: file.Name, path: file.Path, out: stderr, log: log}}
 	err = u.run()
-	if d != nil && d.detached && err != nil {
-		log.Error(err.Error()) // nobody reads our stderr any more
+	if d != nil && err != nil { // the log has the beginning; and perhaps nobody reads our stderr any more
+		out.to(d.log)
+		log.Error(err.Error())
 	}
 	return err
 }

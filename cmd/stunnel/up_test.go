@@ -431,17 +431,62 @@ func TestDetachReturnsWhenAllIsThere(t *testing.T) {
 	ended()
 	b.same(before)
 	text, err := os.ReadFile(log)
-	if err != nil || !strings.Contains(string(text), "stunnel: peer: going down") || !strings.Contains(string(text), "hooks are heard") {
-		t.Errorf("log: %s, %v", text, err)
+	if err != nil {
+		t.Fatal(err)
 	}
+	wantWords(t, string(text), "peer: address 10.5.0.1/24\n", "peer: ready\n", "peer: going down", "hooks are heard")
+}
+
+func TestTheSystemLogHasTheStartToo(t *testing.T) {
+	b := newBox(t)
+	var l *net.UnixConn
+	err := b.do(func() (err error) {
+		l, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "/var/run/log", Net: "unixgram"})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	b.sh("if [ -e /dev/log ]; then mount --bind /var/run/log /dev/log; fi")
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", ""), "--detach").wants(0, ": ready")
+	l.SetReadDeadline(time.Now().Add(patience))
+	var said strings.Builder
+	for buf := make([]byte, 4096); !strings.Contains(said.String(), ": ready"); said.WriteByte('\n') {
+		n, err := l.Read(buf)
+		if err != nil {
+			t.Fatalf("%v after\n%s", err, &said)
+		}
+		said.Write(buf[:n])
+	}
+	wantWords(t, said.String(), "stunnel[", "peer: address 10.5.0.1/24")
+	b.start(nil, "stunnel", "down", "peer").wants(0)
+}
+
+func TestDetachWithoutALogSaysThatLinesAreLost(t *testing.T) {
+	b := newBox(t)
+	b.sh("if [ -e /dev/log ]; then mount --bind /dev/null /dev/log; fi")
+	path := b.tunnelFile("peer.conf", "")
+	b.start(nil, "stunnel", "up", path, "--detach").wants(0, "warning: this host has no system log", "--log-file")
+	b.start(nil, "stunnel", "down", "peer").wants(0)
+	p := b.start(nil, "stunnel", "up", path, "--detach", "--log-file", filepath.Join(b.dir, "log"))
+	p.wants(0)
+	if strings.Contains(p.said(), "system log") {
+		t.Errorf("there is a log:\n%s", p.said())
+	}
+	b.start(nil, "stunnel", "down", "peer").wants(0)
 }
 
 func TestDetachHasTheFateOfADaemonThatFails(t *testing.T) {
 	b := newBox(t)
 	b.sh("mkdir -p /var/run/wireguard")
 	before := b.state()
-	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostUp = false\n"), "--detach")
+	log := filepath.Join(b.dir, "log")
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "PostUp = false\n"), "--detach", "--log-file", log)
 	p.wants(1, "PostUp")
+	if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), "peer: address 10.5.0.1/24\n") || !strings.Contains(string(text), "peer: error: PostUp") {
+		t.Errorf("log: %s, %v", text, err)
+	}
 	if n := strings.Count(p.said(), "stunnel: error:"); n != 1 {
 		t.Errorf("%d errors, want one:\n%s", n, p.said())
 	}

@@ -147,7 +147,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 			return errors.Join(fmt.Errorf("WG_TUN_NAME_FILE: %w", err), tun.Close())
 		}
 	}
-	out := &lines{w: terminalLines{stderr}}
+	out := newLines(terminalLines{stderr})
 	log := newLogger(out, name, userspaceLevel())
 	slog.SetDefault(log)
 
