@@ -26,9 +26,10 @@ func upCommand() *cli.Command {
 		Name:      "up",
 		Usage:     "start a tunnel from its configuration file",
 		ArgsUsage: "FILE or NAME",
-		Description: "Makes the interface, gives it its addresses and routes, and runs it until SIGINT (Ctrl-C), SIGTERM or\n" +
-			"`stunnel down`. Then, and after an error, everything is as it was before. The interface is named after the\n" +
-			"file: peer.conf makes the interface peer. A NAME is looked for in /etc/stunnel, then in /etc/wireguard.\n\n" +
+		Description: "Makes the interface, gives it its addresses and routes, and runs it until SIGINT (Ctrl-C), SIGTERM, SIGHUP\n" +
+			"(which reloads nothing: see strip) or `stunnel down`. Then, and after an error, everything is as it was before.\n" +
+			"The interface is named after the file: peer.conf makes the interface peer. A NAME is looked for in\n" +
+			"/etc/stunnel, then in /etc/wireguard. With --detach the log goes to the system's: journalctl -t stunnel.\n\n" +
 			"Example:\n" +
 			"   stunnel up ./peer.conf\n" +
 			"   stunnel up peer --detach",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"time"
 
@@ -170,12 +171,16 @@ func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
 		}
 		g.Go(func() error {
 			said := time.AfterFunc(resolvePatience, func() {
-				u.log.Warn("no answer for the name of an endpoint yet, still trying", "peer", p.Title(), "endpoint", p.Endpoint)
+				u.log.Warn("no answer for the name of an endpoint yet, still trying "+resolutionLimit(), "peer", p.Title(), "endpoint", p.Endpoint)
 			})
 			defer said.Stop()
 			a, err := conf.ResolveEndpoint(gctx, p.Endpoint)
 			if err != nil {
-				return fmt.Errorf("%s:%d: peer %s: %w", u.file.Path, p.Line, p.Title(), err)
+				err = fmt.Errorf("%s:%d: peer %s: %w", u.file.Path, p.Line, p.Title(), err)
+				if unknown := (*net.DNSError)(nil); errors.As(err, &unknown) && unknown.IsNotFound {
+					return err
+				}
+				return withHint(err, "an address needs no name server; WG_ENDPOINT_RESOLUTION_RETRIES=infinity in the environment waits for one for ever")
 			}
 			found[i] = a
 			return nil
@@ -186,6 +191,16 @@ func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
 		return nil, context.Cause(ctx)
 	}
 	return found, err
+}
+
+// resolutionLimit says how long a name is tried for. One name that stays unknown keeps the whole tunnel from coming up, as
+// with wg-quick(8).
+func resolutionLimit() string {
+	limit := conf.ResolutionTime()
+	if limit < 0 {
+		return "for ever"
+	}
+	return fmt.Sprintf("for %d s or a little more; then the tunnel does not come up", int(limit.Round(time.Second).Seconds()))
 }
 
 // endpoints are where packets will go, a hook's peers included.

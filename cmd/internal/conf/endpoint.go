@@ -21,7 +21,7 @@ func ResolveEndpoint(ctx context.Context, endpoint string) (netip.AddrPort, erro
 	r := resolver{
 		lookup:  net.DefaultResolver.LookupNetIP,
 		wait:    wait,
-		retries: retriesFrom(os.Getenv("WG_ENDPOINT_RESOLUTION_RETRIES")),
+		retries: retriesFrom(os.Getenv(retriesVariable)),
 	}
 	return r.resolve(ctx, endpoint)
 }
@@ -34,9 +34,10 @@ type resolver struct {
 }
 
 const (
-	defaultRetries = 15
-	firstWait      = time.Second
-	longestWait    = 20 * time.Second
+	retriesVariable = "WG_ENDPOINT_RESOLUTION_RETRIES"
+	defaultRetries  = 15
+	firstWait       = time.Second
+	longestWait     = 20 * time.Second
 )
 
 func (r *resolver) resolve(ctx context.Context, endpoint string) (netip.AddrPort, error) {
@@ -66,6 +67,23 @@ func (r *resolver) resolve(ctx context.Context, endpoint string) (netip.AddrPort
 		}
 		pause = min(pause*6/5, longestWait)
 	}
+}
+
+// ResolutionTime is how long ResolveEndpoint tries at most, beside the time that the resolver itself takes; < 0: for ever.
+func ResolutionTime() time.Duration {
+	retries := retriesFrom(os.Getenv(retriesVariable))
+	if retries < 0 {
+		return -1
+	}
+	total := time.Duration(0)
+	for pause := firstWait; retries > 0; retries-- {
+		if total > 24*time.Hour {
+			return -1 // it might as well be
+		}
+		total += pause
+		pause = min(pause*6/5, longestWait)
+	}
+	return total
 }
 
 func retriesFrom(text string) int {

@@ -100,6 +100,15 @@ func TestTheNumberOfRetriesIsWgs(t *testing.T) {
 	}
 }
 
+func TestTheTimeOfTheRetriesIsKnown(t *testing.T) {
+	for text, want := range map[string]time.Duration{"": 72 * time.Second, "infinity": -1, "0": 0, "1": time.Second, "2": 2200 * time.Millisecond, "1000000000": -1} {
+		t.Setenv(retriesVariable, text)
+		if got := ResolutionTime(); got != want && got.Truncate(100*time.Millisecond) != want && got.Round(time.Second) != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestTheNamesOfRoutingTablesAreIproutes(t *testing.T) {
 	tables := tableNames{"main": 254}
 	tables.read(write(t, t.TempDir()+"/rt_tables", "# reserved\n255\tlocal\n 0x10 vpn # ours\nnonsense\n99999999999 big\n", 0o644))
