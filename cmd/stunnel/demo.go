@@ -63,6 +63,8 @@ func parseSize(text string) (int64, error) {
 	return n * unit, nil
 }
 
+var errInterrupted = errors.New("the demo was interrupted; nothing is left of it")
+
 // demoOutside runs this very command once more, in namespaces of its own: processes, so that all of them die with the first;
 // mounts, so that their control sockets are not in the way of real ones; and where we aren't root, users, which is what
 // allows all the rest.
@@ -94,15 +96,23 @@ func demoOutside() error {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	interrupted := false
+	var again <-chan time.Time
 	for {
 		select {
 		case <-signals:
+			interrupted = true
 			_ = cmd.Process.Signal(unix.SIGTERM) // it tears down, and we wait for that
+			again = time.Tick(100 * time.Millisecond)
+		case <-again: // the first process of a namespace misses what comes before it listens
+			_ = cmd.Process.Signal(unix.SIGTERM)
 		case err := <-ended:
 			var exit *exec.ExitError
 			switch {
 			case err == nil:
 				return nil
+			case interrupted && (!errors.As(err, &exit) || exit.ExitCode() != exitFailed):
+				return errInterrupted // it had not begun, and could not say so itself
 			case errors.As(err, &exit) && exit.Exited():
 				return errSaid
 			}
@@ -115,10 +125,10 @@ func demoOutside() error {
 func demoInside(size int64, stdout, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGTERM) // for good: it may come again when all is done
 	defer func() {
 		if ctx.Err() != nil {
-			err = errors.New("the demo was interrupted; nothing is left of it")
+			err = errInterrupted
 		}
 	}()
 	alice, bob, err := newDemoNet(stderr)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +76,20 @@ func TestTheEndOfTheDemoIsTheEndOfItsHosts(t *testing.T) {
 		if left := marked(t, b.dir); len(left) > 0 {
 			t.Errorf("%v leaves %v", end, left)
 		}
+	}
+}
+
+func TestTheDemoIsInterruptedBeforeItHasBegun(t *testing.T) {
+	for range 5 {
+		b := newBox(t)
+		p := b.start([]string{"STUNNEL_DEMO_MARK=" + b.dir}, "stunnel", "demo", "--size", "1M")
+		for late := time.Now().Add(patience); len(marked(t, b.dir)) < 2; { // its inside has just been made
+			if time.Now().After(late) {
+				t.Fatal("the demo has no inside")
+			}
+		}
+		p.signal(unix.SIGTERM)
+		p.wants(1, "error: the demo was interrupted; nothing is left of it")
 	}
 }
 
