@@ -38,10 +38,12 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	case "-v", "-version", "--version":
 		rest = append([]string{"version"}, rest[1:]...)
 	case "help":
-		if len(rest) == 1 {
+		if len(rest) == 1 || rest[1] == "--help" || rest[1] == "-h" {
 			return []string{program, "--help"}, nil
 		}
 		rest = []string{rest[1], "--help"}
+	case "-V":
+		return nil, withHint(usageError("unknown flag -V before the command"), "did you mean --version?")
 	default:
 		if strings.HasPrefix(first, "-") {
 			return nil, withHint(usageError("unknown flag %s before the command", first), "stunnel --help lists the commands; a command's flags come behind its name")
@@ -94,6 +96,8 @@ func split(c *cli.Command, words []string) (flags, arguments []string, err error
 		switch {
 		case !f.exists:
 			return nil, nil, unknown("flag", word, c.Name, flagNames(known), helpHint(c))
+		case hasValue && !f.takesValue && !isBool(value):
+			return nil, nil, withHint(usageError("%s: flag --%s takes no value, but got %s", c.Name, name, quoted(value)), helpHint(c))
 		case hasValue:
 			flags = append(flags, "--"+name+"="+value)
 		case !f.takesValue:
@@ -106,6 +110,11 @@ func split(c *cli.Command, words []string) (flags, arguments []string, err error
 		}
 	}
 	return flags, arguments, nil
+}
+
+func isBool(text string) bool {
+	_, err := strconv.ParseBool(text)
+	return err == nil
 }
 
 // splitLetters takes combined one-letter flags apart, -fx into -f -x. The last one may bring its value, -n5.
@@ -188,22 +197,35 @@ func flagNames(known map[string]flagKind) []string {
 }
 
 func commandNames(app *cli.App) []string {
-	var names []string
+	names := []string{"help"}
 	for _, c := range app.Commands {
 		names = append(names, c.Name)
 	}
 	return names
 }
 
+// elsewhereCalled are the words of other programs for what our commands do.
+var elsewhereCalled = map[string]string{
+	"status": "show", "list": "show", "ls": "show", "info": "show", "showconf": "show",
+	"start": "up", "connect": "up", "run": "up", "stop": "down", "disconnect": "down", "kill": "down",
+	"reload": "strip", "syncconf": "strip", "setconf": "strip",
+	"test": "check", "validate": "check", "verify": "check", "keygen": "genkey", "v": "version",
+}
+
 // unknown says that word is no command or no flag (of the command `of`), and which one it may have been meant to be.
 func unknown(kind, word, of string, known []string, otherwise string) error {
 	hint := otherwise
 	written, _, _ := strings.Cut(word, "=")
-	if near := nearest.Word(written, known); near != "" {
+	if ours, ok := elsewhereCalled[strings.ToLower(written)]; ok && slices.Contains(known, ours) {
+		hint = fmt.Sprintf("did you mean %s?", ours)
+	} else if near := nearest.Word(written, known); near != "" {
 		hint = fmt.Sprintf("did you mean %s?", near)
 	}
 	if of != "" {
 		of += ": "
+	}
+	if written == "" {
+		written = `""`
 	}
 	return withHint(usageError("%sunknown %s %s", of, kind, written), hint)
 }

@@ -66,6 +66,8 @@ func TestFlagsStandBeforeAndBehindArguments(t *testing.T) {
 		{"many a b c d", "many -- a b c d"},
 		{"help", "--help"},
 		{"help go", "go --help"},
+		{"help --help", "--help"},
+		{"help -h", "--help"},
 		{"--help", "--help"},
 	} {
 		got, err := arrange(sampleApp(), append([]string{"stunnel"}, strings.Fields(test.typed)...))
@@ -80,6 +82,9 @@ func TestWrongUsageSaysWhatWouldBeRight(t *testing.T) {
 		{"", "no command given", "stunnel --help"},
 		{"goo", "unknown command goo", "did you mean go?"},
 		{"certificate", "unknown command certificate", "stunnel --help lists"},
+		{"hlep", "unknown command hlep", "did you mean help?"},
+		{"-V", "unknown flag -V before the command", "did you mean --version?"},
+		{"go a --fast=maybe", `go: flag --fast takes no value, but got "maybe"`, "stunnel go --help"},
 		{"help goo", "unknown command goo", "did you mean go?"},
 		{"--fast go", "unknown flag --fast before the command", "behind its name"},
 		{"go a --fsat", "go: unknown flag --fsat", "did you mean --fast?"},
@@ -100,6 +105,9 @@ func TestWrongUsageSaysWhatWouldBeRight(t *testing.T) {
 		} else if got := strings.Join(advice(err), "\n"); !strings.Contains(got, test.hint) {
 			t.Errorf("%s: hint %q, want %q", test.typed, got, test.hint)
 		}
+	}
+	if _, err := arrange(sampleApp(), []string{"stunnel", ""}); err == nil || err.Error() != `unknown command ""` {
+		t.Errorf("an empty command: %v", err)
 	}
 	if _, err := arrange(sampleApp(), []string{"stunnel", "go", ""}); err == nil || exitStatus(err) != exitUsage {
 		t.Errorf("an empty argument: %v", err)

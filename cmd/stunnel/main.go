@@ -22,9 +22,10 @@ func main() {
 // newApp lists the commands, in the order in which help shows them.
 func newApp(stdout, stderr io.Writer) *cli.App {
 	return &cli.App{
-		Name:     "stunnel",
-		HelpName: "stunnel",
-		Usage:    "an encrypted tunnel between hosts, WireGuard on the wire",
+		Name:      "stunnel",
+		HelpName:  "stunnel",
+		Usage:     "an encrypted tunnel between hosts, WireGuard on the wire",
+		UsageText: "stunnel COMMAND [flags and arguments, in any order]\nstunnel COMMAND --help",
 		Commands: []*cli.Command{
 			demoCommand(),
 			upCommand(),
@@ -38,9 +39,13 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			userspaceCommand(),
 			versionCommand(),
 		},
-		Writer:         stdout,
-		ErrWriter:      stderr,
-		HideVersion:    true, // `version` says more; --version is mapped to it
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideVersion:     true, // `version` says more; --version is mapped to it
+		HideHelpCommand: true, // arrange has taken it
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "do as the command version", DisableDefaultText: true},
+		},
 		ExitErrHandler: func(*cli.Context, error) {},
 		OnUsageError: func(_ *cli.Context, err error, _ bool) error {
 			return usageError("%v", err)

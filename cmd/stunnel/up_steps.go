@@ -115,11 +115,7 @@ func (u *upward) step(ctx context.Context, do func() (netconf.Undo, error)) erro
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
-		port := uint16(0)
-		if p := u.file.Interface.ListenPort; p != nil {
-			port = *p
-		}
-		return withHint(fmt.Errorf("UDP port %d: %w", port, err), "another program has it: ss -lunp shows which; or choose another ListenPort")
+		return withHint(err, "another program has it: ss -lunp shows which; or choose another ListenPort")
 	}
 	return err
 }

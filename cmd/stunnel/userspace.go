@@ -81,7 +81,23 @@ func descriptor(variable string) (int, error) {
 	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
 		return -1, fmt.Errorf("%s is %d: %w", variable, fd, err)
 	}
+	// Said here, where the number is the one that was given.
+	var stat unix.Stat_t
+	if err := unix.Fstat(int(fd), &stat); variable == "WG_UAPI_FD" && (err != nil || stat.Mode&unix.S_IFMT != unix.S_IFSOCK) {
+		return -1, fmt.Errorf("%s is %d, which is no control socket: a listening Unix socket is needed", variable, fd)
+	}
+	if variable == "WG_TUN_FD" && !isTUN(int(fd)) {
+		return -1, fmt.Errorf("%s is %d, which is no open /dev/net/tun", variable, fd)
+	}
 	return int(fd), nil
+}
+
+func isTUN(fd int) bool {
+	ifr, err := unix.NewIfreq("")
+	if err == nil {
+		err = unix.IoctlIfreq(fd, unix.TUNGETIFF, ifr)
+	}
+	return !errors.Is(err, unix.ENOTTY)
 }
 
 // userspaceLevel is what LOG_LEVEL asks for; silent is above everything.

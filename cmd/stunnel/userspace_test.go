@@ -142,8 +142,8 @@ func TestUserspaceSaysWhatIsWrongWithADescriptor(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	b.startFiles([]string{"WG_TUN_FD=3"}, []*os.File{null}, "stunnel", "userspace", "wg0").wants(1, "TUN")
-	b.startFiles([]string{"WG_UAPI_FD=3"}, []*os.File{null}, "stunnel", "userspace", "wg0").wants(1, "control socket")
+	b.startFiles([]string{"WG_TUN_FD=3"}, []*os.File{null}, "stunnel", "userspace", "wg0").wants(1, "WG_TUN_FD is 3", "/dev/net/tun")
+	b.startFiles([]string{"WG_UAPI_FD=3"}, []*os.File{null}, "stunnel", "userspace", "wg0").wants(1, "WG_UAPI_FD is 3", "control socket")
 }
 
 func TestUserspaceGoesOnInAnotherNamespace(t *testing.T) {
