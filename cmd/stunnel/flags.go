@@ -51,7 +51,7 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	}
 	c := app.Command(rest[0])
 	if c == nil {
-		return nil, unknown("command", rest[0], "", commandNames(app), "stunnel --help lists the commands")
+		return nil, unknown("command", rest[0], "", append(commandNames(app), "help"), "stunnel --help lists the commands")
 	}
 	flags, arguments, err := split(c, rest[1:])
 	if err != nil {
@@ -197,7 +197,7 @@ func flagNames(known map[string]flagKind) []string {
 }
 
 func commandNames(app *cli.App) []string {
-	names := []string{"help"}
+	var names []string
 	for _, c := range app.Commands {
 		names = append(names, c.Name)
 	}
