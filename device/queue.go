@@ -28,14 +28,16 @@ const (
 	firstSize = 64
 )
 
-// Queue is one queue of a TUN. One goroutine at a time reads; any number may
-// write and close.
+// Queue is one queue of a TUN. One goroutine at a time calls Read; any number
+// may look, write and close.
 type Queue struct {
 	// constant
 	file *os.File
 	raw  syscall.RawConn
-	fill func(fd uintptr) bool // q.readBurst; a method value made per call would allocate
-	pour func(fd uintptr) bool // q.writeBurst
+	// method values, which would allocate if made per call
+	fill   func(fd uintptr) bool // q.readWaiting
+	glance func(fd uintptr)      // q.readBurst
+	pour   func(fd uintptr) bool // q.writeBurst
 
 	writev func(fd uintptr, v []unix.Iovec) unix.Errno // writev(2); tests have one that refuses
 	virtio bool                                        // each packet has a virtioHeader before it
@@ -46,7 +48,9 @@ type Queue struct {
 	closed atomic.Bool
 	drops  drops
 
-	// owned by the goroutine that reads
+	lent bool // Read's caller has what it was given, and so reading locked
+
+	reading     sync.Mutex // guards what follows, also while it is lent
 	arena       []byte
 	slots       []byte // maxTrain of longFirst bytes: first parts of segments
 	first, rest [][]byte
@@ -85,7 +89,8 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 	if virtio {
 		q.slots = make([]byte, maxTrain*longFirst)
 	}
-	q.fill, q.pour = q.readBurst, q.writeBurst
+	q.fill, q.pour = q.readWaiting, q.writeBurst
+	q.glance = func(fd uintptr) { q.readBurst(fd) }
 	return q
 }
 

@@ -16,24 +16,60 @@ import (
 // The error is ErrGone after the interface was deleted and os.ErrClosed after
 // Close. While the interface is down Read waits.
 func (q *Queue) Read() (first, rest [][]byte, err error) {
-	q.first, q.rest = q.first[:0], q.rest[:0]
-	if !q.super.more() {
-		q.used = 0
+	if q.lent {
+		q.lent = false
+		q.reading.Unlock()
 	}
-	if q.readErr == nil {
-		if err := q.raw.Read(q.fill); err != nil && q.readErr == nil {
-			q.readErr = q.explain(err)
-		}
+	if err := q.raw.Read(q.fill); err != nil {
+		return nil, nil, q.explain(err)
 	}
+	q.lent = true
 	if len(q.first) > 0 {
 		return q.first, q.rest, nil
 	}
 	return nil, nil, q.readErr
 }
 
-// readBurst reads until nothing is there. It returns false to be called again
-// when there is something.
+// Look hands use what is there to read, if anything is and nobody else has or
+// reads it. It never waits. Who has just written calls it: the local stack's
+// answer is there already, and one goroutine need not wake another for it. What
+// use is given is valid until it returns.
+func (q *Queue) Look(use func(first, rest [][]byte)) {
+	if !q.reading.TryLock() {
+		return
+	}
+	defer q.reading.Unlock()
+	for {
+		if q.raw.Control(q.glance) != nil || len(q.first) == 0 {
+			return
+		}
+		use(q.first, q.rest)
+		if !q.super.more() { // else nothing would wake who waits in Read for the rest
+			return
+		}
+	}
+}
+
+// readWaiting is Read's part that the poller calls: false, to be called again
+// when there is something. With true it has locked reading.
+func (q *Queue) readWaiting(fd uintptr) (done bool) {
+	q.reading.Lock()
+	if done = q.readBurst(fd); !done {
+		q.reading.Unlock()
+	}
+	return done
+}
+
+// readBurst reads until nothing is there. It returns false if nothing was.
+// reading is locked.
 func (q *Queue) readBurst(fd uintptr) (done bool) {
+	q.first, q.rest = q.first[:0], q.rest[:0]
+	if q.readErr != nil {
+		return true
+	}
+	if !q.super.more() {
+		q.used = 0
+	}
 	for q.split() && len(q.first) < maxTrain && len(q.arena)-q.used >= maxRead {
 		n, err := unix.Read(int(fd), q.arena[q.used:])
 		switch {

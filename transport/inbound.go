@@ -20,6 +20,8 @@ import (
 //  5. The session is confirmed, timers are set, the endpoint follows.
 //  6. Length and source address are checked: is this packet's sender this peer?
 //  7. What passed goes to the queue, the whole burst in one write.
+//  8. The local stack may have answered already: one look, and if so the answer
+//     leaves (outbound.go) before the other goroutine of the lane has woken up.
 
 // runInbound receives from one socket until that is closed.
 func (l *lane) runInbound(sock Socket) error {
@@ -56,6 +58,7 @@ func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
 	}
 	if len(l.packets) > 0 {
 		l.deliver(l.packets)
+		l.queue.Look(l.answer)
 	}
 }
 

@@ -26,6 +26,9 @@ type Queue interface {
 	// Write hands whole packets to the local stack, in order; it may change
 	// their bytes. One caller at a time.
 	Write(packets [][]byte) error
+	// Look hands use what could be read without waiting, unless somebody has or
+	// reads it already; it is valid until use returns. Any caller.
+	Look(use func(first, rest [][]byte))
 	// Close makes Read return an error. Any caller, also more than once.
 	Close() error
 }
@@ -112,7 +115,8 @@ type lane struct {
 	number int
 	queue  Queue
 
-	sealer *sealer // outbound's
+	sealer *sealer                    // of who has what the queue gave
+	answer func(first, rest [][]byte) // outbound, for Look; a method value made per call would allocate
 
 	// inbound's: the messages of one run, where they came from, what they held;
 	// the packets of the whole burst that passed
@@ -149,7 +153,9 @@ func New(o Options) *Tunnel {
 	t.mtu.Store(int64(o.MTU))
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
-		t.lanes = append(t.lanes, &lane{tunnel: t, number: i, queue: q, sealer: newSealer()})
+		l := &lane{tunnel: t, number: i, queue: q, sealer: newSealer()}
+		l.answer = func(first, rest [][]byte) { l.outbound(first, rest, t.now()) }
+		t.lanes = append(t.lanes, l)
 	}
 	return t
 }

@@ -89,6 +89,9 @@ func (d *Device) Drain() [][]byte {
 	return all
 }
 
+// Look does nothing: what was injected is for who waits in Read.
+func (q *Queue) Look(func(first, rest [][]byte)) {}
+
 // Read blocks for at least one packet and returns up to 64, cut as the Queue
 // of package transport wants them: first 64 bytes (128 where the headers are
 // longer than 64), rest. Valid until the next Read. os.ErrClosed after Close.
