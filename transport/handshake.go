@@ -115,7 +115,7 @@ func (p *peer) queueInitiation() {
 func (p *peer) retry(now time.Duration) {
 	t := &p.timers
 	attempts := t.attempts.Load()
-	if attempts > maxRetries-1 {
+	if attempts >= maxRetries {
 		p.tunnel.log.Debug("handshake given up", "peer", p, "attempts", attempts+1)
 		t.keepalive.stop()
 		p.drops.add(dropNoHandshake, p.staging.clear())

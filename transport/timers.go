@@ -19,7 +19,7 @@ const (
 
 	rekeyJitter       = 334 * time.Millisecond // exclusive
 	rekeyAttemptTime  = 90 * time.Second
-	maxRetries        = int32(rekeyAttemptTime/RekeyTimeout) + 1 // so 20 attempts with the first
+	maxRetries        = int32(rekeyAttemptTime/RekeyTimeout) + 1 // 19: with the first, 20 attempts
 	zeroKeysAfter     = 3 * RejectAfterTime
 	initiationSpacing = 20 * time.Millisecond // of one peer's that are listened to
 
