@@ -13,9 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bufferSize is what the kernel may keep for a socket each way, so that a burst survives a moment in which nobody
-// reads; WireGuard implementations in user space agree on it.
-const bufferSize = 7 << 20
+// What the kernel may keep for a socket, in bytes. Sending has what WireGuard implementations in user space agree on.
+// Receiving has less: enough that a burst survives a moment in which nobody reads, but under a full stream the buffer is
+// what everything waits in, and more of it makes nothing faster (docs/performance.md).
+const (
+	sendBuffer    = 7 << 20
+	receiveBuffer = 1 << 20
+)
 
 // UDP is one UDP socket. Send may be called by many at a time, Receive by one.
 type UDP struct {
@@ -140,11 +144,11 @@ func prepare(fd int, port uint16, share, is6 bool, o Options) error {
 		}
 	}
 	// As large as allowed: a smaller buffer is no error.
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, bufferSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, bufferSize)
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
 	}
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, bufferSize) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, bufferSize)
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
 	if is6 {
 		return unix.Bind(fd, &unix.SockaddrInet6{Port: int(port)})

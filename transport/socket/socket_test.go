@@ -314,7 +314,7 @@ func TestThePathIsNotProbedAndBuffersAreLarge(t *testing.T) {
 	if v4, v6 := u.getsockopt(unix.IPPROTO_IP, unix.IP_MTU_DISCOVER), u.getsockopt(unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER); v4 != unix.IP_PMTUDISC_DONT || v6 != unix.IPV6_PMTUDISC_DONT {
 		t.Errorf("path MTU discovery is %d for IPv4, %d for IPv6", v4, v6)
 	}
-	if f := u.Features(); f.ReceiveBuffer < bufferSize || f.SendBuffer < bufferSize {
+	if f := u.Features(); f.ReceiveBuffer < receiveBuffer || f.SendBuffer < sendBuffer {
 		t.Errorf("%+v", f)
 	}
 }
