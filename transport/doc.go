@@ -13,7 +13,9 @@
 // Tunnel.Run starts all of them and returns when they have ended: two per lane
 // (outbound reads the queue, inbound the socket; each takes a burst from the
 // first byte to the last, with no queue in between), a few handshake workers
-// (all public-key arithmetic), one timer loop. Peers have none.
+// (all public-key arithmetic), one timer loop. Peers have none. Inbound, having
+// written, looks once at the queue (Queue.Look) and sends what is there as
+// outbound would: whoever has what the queue gave owns the lane's sealer.
 //
 // # Lanes
 //
@@ -26,7 +28,8 @@
 //
 // # Locks
 //
-// In the order in which they may be taken:
+// In the order in which they may be taken (a Queue's own, held while somebody
+// has what it gave, comes before them all):
 //
 //	Tunnel.mu      the configuration; never on the hot path
 //	peer.mu        a peer's handshake state, changes to its session slots
@@ -34,7 +37,7 @@
 //	leaves         registry.mu, indexTable.mu, schedule.mu, initiations.mu,
 //	               lane.writing, and what a Socket has
 //
-// None is held across the sealing or opening of a burst; staging's is while the
+// None of them is held across the sealing or opening of a burst; staging's is while the
 // few packets that waited for a handshake leave. What the hot path reads is
 // atomic: the current session, the endpoint, a snapshot of the allowed IPs.
 //
