@@ -26,6 +26,10 @@ const (
 	dropReplayed
 	dropBadPacket
 	dropBadSource
+	dropBadFragment
+	dropFragmentMissing
+	dropReassemblyFull
+	dropReassemblyMemory
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -59,6 +63,10 @@ var dropNames = [dropReasons]string{
 	dropReplayed:           "replayed",
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
+	dropBadFragment:        "bad_fragment",
+	dropFragmentMissing:    "fragment_missing",
+	dropReassemblyFull:     "reassembly_full",
+	dropReassemblyMemory:   "reassembly_memory",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

@@ -18,9 +18,10 @@ import (
 //  3. Their session opens them in place, all at once: one verdict each.
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
-//  6. Length and source address are checked: is this packet's sender this peer?
-//  7. What passed goes to the queue, the whole burst in one write.
-//  8. The local stack may have answered already: one look, and if so the answer
+//  6. Fragments become packets again (gather.go).
+//  7. Length and source address are checked: is this packet's sender this peer?
+//  8. What passed goes to the queue, the whole burst in one write.
+//  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
 
 // runInbound receives from one socket until that is closed.
@@ -38,7 +39,7 @@ func (l *lane) runInbound(sock Socket) error {
 }
 
 func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets = l.packets[:0]
+	l.packets, l.arena = l.packets[:0], l.arena[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
@@ -122,18 +123,13 @@ func (l *lane) accept(s *session, now time.Duration) {
 			continue // a keepalive
 		}
 		data++
-		packet := trim(l.plain[i])
-		if packet == nil {
-			p.drops.add(dropBadPacket, 1)
+		if isFragment(l.plain[i]) {
+			l.join(s, counter, l.plain[i], routes, now)
 			continue
 		}
-		if owner, _ := routes.source(packet); owner != p {
-			p.drops.add(dropBadSource, 1)
-			l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
-			continue
-		}
-		l.packets = append(l.packets, packet)
+		l.admit(p, l.plain[i], routes, now)
 	}
+	l.disperse(s, routes, now)
 	if accepted == 0 {
 		return
 	}
@@ -146,6 +142,22 @@ func (l *lane) accept(s *session, now time.Duration) {
 		p.timers.rekeyedOnReceive.CompareAndSwap(false, true) {
 		p.requestHandshake()
 	}
+}
+
+// admit puts the packet in a plaintext, whatever brought it, to those that go
+// to the queue, if it may pass.
+func (l *lane) admit(p *peer, plaintext []byte, routes *routes[*peer], now time.Duration) {
+	packet := trim(plaintext)
+	if packet == nil {
+		p.drops.add(dropBadPacket, 1)
+		return
+	}
+	if owner, _ := routes.source(packet); owner != p {
+		p.drops.add(dropBadSource, 1)
+		l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
+		return
+	}
+	l.packets = append(l.packets, packet)
 }
 
 // deliver hands packets to the local stack. Both directions of a lane do.

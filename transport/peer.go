@@ -20,6 +20,7 @@ type peer struct {
 	publicKey crypto.PublicKey
 
 	path                atomic.Pointer[socket.Path] // nil: no endpoint known
+	carries             atomic.Int32                // most plaintext bytes of a message to it; 0: not known
 	persistentKeepalive atomic.Int64                // interval, ns; 0: off
 	name                atomic.Pointer[string]
 	lastHandshake       atomic.Int64 // Unix ns; 0: never
@@ -28,6 +29,7 @@ type peer struct {
 	timers              timers
 	staging             staging
 	sessions            sessions
+	wholes              openWholes
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
 	lastSent        atomic.Int64 // when a handshake message was last sent

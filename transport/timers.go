@@ -52,7 +52,8 @@ func (t *timer) fired(now time.Duration) bool {
 }
 
 // timers are a peer's five (PROTOCOL §3.7), one more that lets no key outlive
-// its session, and what they remember.
+// its session, one for packets of which fragments are missing, and what they
+// remember.
 type timers struct {
 	retransmit   timer // our initiation was not answered
 	newHandshake timer // our data was not answered
@@ -60,6 +61,7 @@ type timers struct {
 	persistent   timer
 	expiry       timer // a superseded session is too old for anything
 	zeroKeys     timer
+	reassembly   timer // a packet waits for its fragments too long
 
 	anotherKeepalive atomic.Bool  // more data came while keepalive was running
 	rekeyedOnReceive atomic.Bool  // at most one such rekey per session
@@ -138,9 +140,13 @@ func (p *peer) handshakeComplete() {
 	p.lastHandshake.Store(p.tunnel.wall().UnixNano())
 }
 
+func (t *timers) all() [7]*timer {
+	return [7]*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly}
+}
+
 func (p *peer) stopTimers() {
 	t := &p.timers
-	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys} {
+	for _, t := range t.all() {
 		t.stop()
 	}
 	t.anotherKeepalive.Store(false)
@@ -177,12 +183,17 @@ func (p *peer) expire(now time.Duration) {
 	if t.zeroKeys.fired(now) {
 		p.zeroKeys()
 	}
+	if t.reassembly.fired(now) {
+		if due := p.tunnel.reassembly.sweep(p, now); due != never {
+			p.armIfIdle(&t.reassembly, due)
+		}
+	}
 }
 
 // next is the earliest moment at which expire has something to do.
 func (t *timers) next() time.Duration {
 	first := int64(never)
-	for _, t := range []*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys} {
+	for _, t := range t.all() {
 		if due := t.due.Load(); due != 0 && due < first {
 			first = due
 		}

@@ -90,6 +90,7 @@ type Tunnel struct {
 	limiter     limiter
 	refusals    tokenBucket
 	clues       [clues]tokenBucket
+	reassembly  reassembly
 	drops       drops
 
 	mu         sync.Mutex // guards what follows, and all configuration
@@ -124,6 +125,9 @@ type lane struct {
 	from    []socket.Path
 	plain   [][]byte
 	packets [][]byte
+
+	gathered gathering // inbound's too: fragments of a packet, one behind the other
+	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
 
 	writing sync.Mutex // around queue.Write: a leaf
 }
