@@ -26,6 +26,10 @@ const (
 	dropReplayed
 	dropBadPacket
 	dropBadSource
+	dropBadExtension
+	dropUnknownExtension
+	dropNotAnnounced // what we have not said that we open
+	dropBeforeHello  // extensions are required, and the peer has announced none
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -59,6 +63,10 @@ var dropNames = [dropReasons]string{
 	dropReplayed:           "replayed",
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
+	dropBadExtension:       "bad_extension",
+	dropUnknownExtension:   "unknown_extension",
+	dropNotAnnounced:       "not_announced",
+	dropBeforeHello:        "before_hello",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

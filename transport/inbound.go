@@ -19,6 +19,7 @@ import (
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
 //  6. Length and source address are checked: is this packet's sender this peer?
+//     What is no packet but an extension (control.go) goes its own way here.
 //  7. What passed goes to the queue, the whole burst in one write.
 //  8. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
@@ -118,21 +119,16 @@ func (l *lane) accept(s *session, now time.Duration) {
 		if s.replay.Newest() == counter {
 			p.move(s, l.from[i])
 		}
-		if len(l.plain[i]) == 0 {
-			continue // a keepalive
+		switch plain := l.plain[i]; {
+		case len(plain) == 0: // a keepalive
+		case plain[0]>>4 == 0:
+			if l.hear(s, counter, plain, now) {
+				data++
+			}
+		default:
+			data++
+			l.take(s, routes, plain, now)
 		}
-		data++
-		packet := trim(l.plain[i])
-		if packet == nil {
-			p.drops.add(dropBadPacket, 1)
-			continue
-		}
-		if owner, _ := routes.source(packet); owner != p {
-			p.drops.add(dropBadSource, 1)
-			l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
-			continue
-		}
-		l.packets = append(l.packets, packet)
 	}
 	if accepted == 0 {
 		return
@@ -141,11 +137,40 @@ func (l *lane) accept(s *session, now time.Duration) {
 	p.authenticatedReceived(now)
 	if data > 0 {
 		p.dataReceived(now)
+		p.wantEcho(s, now)
+		p.sayHelloAgain(now)
+	}
+	if l.greeted {
+		l.greeted = false
+		p.acknowledgeHello(now)
+	} else {
+		p.sayHello(now)
 	}
 	if s.Initiator() && now-s.created >= rekeyOnReceiveAfter && p.sessions.current.Load() == s &&
 		p.timers.rekeyedOnReceive.CompareAndSwap(false, true) {
 		p.requestHandshake()
 	}
+}
+
+// take appends the IP packet in a plaintext to what will be delivered, if it is
+// one and comes from an address of the session's peer.
+func (l *lane) take(s *session, routes *routes[*peer], plaintext []byte, now time.Duration) {
+	p := s.peer
+	packet := trim(plaintext)
+	if packet == nil {
+		p.drops.add(dropBadPacket, 1)
+		return
+	}
+	if p.silenced(s) {
+		p.drops.add(dropBeforeHello, 1)
+		return
+	}
+	if owner, _ := routes.source(packet); owner != p {
+		p.drops.add(dropBadSource, 1)
+		l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
+		return
+	}
+	l.packets = append(l.packets, packet)
 }
 
 // deliver hands packets to the local stack. Both directions of a lane do.

@@ -28,6 +28,8 @@ type peer struct {
 	timers              timers
 	staging             staging
 	sessions            sessions
+	echoes              echoes
+	policy              atomic.Uint32 // Extensions
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
 	lastSent        atomic.Int64 // when a handshake message was last sent
@@ -39,7 +41,8 @@ type peer struct {
 	mu           sync.Mutex // guards what follows, and writes to sessions
 	removed      bool
 	identity     *crypto.Identity // ours that remote and jar go with
-	remote       *crypto.Remote   // nil: no local key, or no handshake is possible with this one
+	hellos       hellos
+	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
 	jar          *crypto.CookieJar
 	psk          crypto.PresharedKey
 	pending      *crypto.Initiator // our handshake that waits for its response

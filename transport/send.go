@@ -39,6 +39,12 @@ func newSealer() *sealer {
 // sealers are for what is sent beside the lanes: staged packets, keepalives.
 var sealers = sync.Pool{New: func() any { return newSealer() }}
 
+// putBack returns a sealer to sealers, without the packets that it has sealed.
+func (l *sealer) putBack() {
+	clear(l.plain)
+	sealers.Put(l)
+}
+
 // send seals packets, each first[i] followed by rest[i], under s and sends
 // them by sock. s is usable and acquired. It returns how many packets were
 // taken: all, but for the end of the session's counters.
@@ -143,6 +149,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 	for i := range first {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
+			p.wantEcho(s, now)
 			break
 		}
 	}
@@ -156,7 +163,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 // asks for a handshake.
 func (p *peer) sendOrStage(l *sealer, sock Socket, first, rest [][]byte, now time.Duration) {
 	if p.staging.n.Load() == 0 {
-		if s := p.usable(now); s != nil && s.acquire() {
+		if s := p.usable(now); s != nil && !p.silenced(s) && s.acquire() {
 			n := l.send(s, sock, first, rest, now)
 			s.release()
 			first, rest = first[n:], rest[n:]
@@ -169,8 +176,12 @@ func (p *peer) sendOrStage(l *sealer, sock Socket, first, rest [][]byte, now tim
 }
 
 // sendStaged sends what is staged if there is a session for it, and else asks
-// for one.
+// for one, or, where that must come first, for the peer's hello.
 func (p *peer) sendStaged(now time.Duration) {
+	if p.staysSilent(now) {
+		p.sayHelloAgain(now)
+		return
+	}
 	p.staging.take(func(packets [][]byte) bool {
 		return p.sendNow(packets, now)
 	})
@@ -178,11 +189,17 @@ func (p *peer) sendStaged(now time.Duration) {
 
 // sendKeepalive sends what is staged, or else an empty message.
 func (p *peer) sendKeepalive(now time.Duration) {
-	if p.staging.n.Load() > 0 {
+	if p.staging.n.Load() > 0 && !p.staysSilent(now) {
 		p.sendStaged(now)
 		return
 	}
 	p.sendNow([][]byte{nil}, now)
+}
+
+// staysSilent says whether there is a session and packets must wait all the same.
+func (p *peer) staysSilent(now time.Duration) bool {
+	s := p.usable(now)
+	return s != nil && p.silenced(s)
 }
 
 // sendNow sends packets beside the lanes; false: there is no session, and a
@@ -195,10 +212,7 @@ func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
 	}
 	defer s.release()
 	l := sealers.Get().(*sealer)
-	defer func() {
-		clear(l.plain) // or the pool keeps the packets
-		sealers.Put(l)
-	}()
+	defer l.putBack()
 	n := l.send(s, p.tunnel.controlSocket(), packets, make([][]byte, len(packets)), now)
 	p.drops.add(dropExpiredSession, len(packets)-n)
 	return true

@@ -1,10 +1,12 @@
 package transport
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // session is a Keypair in use: whose it is, since when, and which counters
@@ -21,6 +23,12 @@ type session struct {
 	serial  uint64 // sessions of one peer in the order they were derived
 
 	replay replayWindow
+
+	// speaks is what may be sent beside WireGuard: capabilities of the peer, and
+	// understands; 0 until the session is proved (hello.go). Written under peer.mu.
+	speaks atomic.Uint32
+	proved bool               // guarded by peer.mu
+	said   extension.Sequence // of our hello at its confirmation; 0: none. Guarded by peer.mu
 
 	uses  atomic.Int64 // holders; retiredBias is added by retire
 	wiped atomic.Bool
@@ -131,10 +139,28 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 	return oldest
 }
 
-// clear empties all slots.
-func (ss *sessions) clear(drop func(*session)) {
-	for _, s := range []*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Swap(nil)} {
-		drop(s)
+// all yields the sessions that are in a slot.
+func (ss *sessions) all(yield func(*session) bool) {
+	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Load()} {
+		if s != nil && !yield(s) {
+			return
+		}
 	}
-	ss.draining, ss.previous, ss.next = [2]*session{}, nil, nil
 }
+
+// dropUpTo empties the slots of sessions that are not newer than serial.
+func (ss *sessions) dropUpTo(serial uint64, drop func(*session)) {
+	keep := func(s *session) *session {
+		if s != nil && s.serial <= serial {
+			drop(s)
+			return nil
+		}
+		return s
+	}
+	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
+	ss.previous, ss.next = keep(ss.previous), keep(ss.next)
+	ss.current.Store(keep(ss.current.Load()))
+}
+
+// clear empties all slots.
+func (ss *sessions) clear(drop func(*session)) { ss.dropUpTo(math.MaxUint64, drop) }

@@ -2,6 +2,8 @@ package transport
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -64,6 +67,8 @@ type Options struct {
 	Now func() time.Duration
 	// Wall is the clock of handshake timestamps; nil: time.Now.
 	Wall func() time.Time
+	// Version of the program, which peers that speak extensions are told.
+	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
 	// key but a peer's public one; nil: nothing.
 	Log *slog.Logger
@@ -77,6 +82,10 @@ type Tunnel struct {
 	log    *slog.Logger
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
+
+	instance extension.Instance // of this Tunnel among those that peers may have met
+	version  string             // fit for a hello
+	trusted  atomic.Bool        // trusted checksums are on
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
 	mtu         atomic.Int64
@@ -124,6 +133,7 @@ type lane struct {
 	from    []socket.Path
 	plain   [][]byte
 	packets [][]byte
+	greeted bool // a hello in the run is to be acknowledged
 
 	writing sync.Mutex // around queue.Write: a leaf
 }
@@ -133,6 +143,7 @@ func New(o Options) *Tunnel {
 	t := &Tunnel{
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
+		version:    extension.FitVersion(o.Version),
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
 	for i := range t.clues {
@@ -150,6 +161,12 @@ func New(o Options) *Tunnel {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	for t.instance == 0 {
+		var b [8]byte
+		rand.Read(b[:]) // never fails, by its documentation
+		t.instance = extension.Instance(binary.BigEndian.Uint64(b[:]))
+	}
+	t.trusted.Store(true)
 	t.mtu.Store(int64(o.MTU))
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
@@ -187,7 +204,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 
 // close is Run's end.
 func (t *Tunnel) close() {
-	// First of all what somebody who holds a lock may be waiting for.
+	// First of all what somebody who holds a lock may be waiting for, but for
+	// what needs the sockets.
+	t.sayGoodbyes()
 	for _, s := range t.binding.Load().sockets {
 		s.Close()
 	}
@@ -218,6 +237,7 @@ func (t *Tunnel) SetUp(up bool) error {
 	case up == t.isUp():
 		return nil
 	case !up:
+		t.sayGoodbyes()
 		t.setDown()
 		return nil
 	}
