@@ -14,10 +14,10 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, now ti
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
+	case p.extensions() == ExtensionsOff:
+		p.drops.add(dropExtensionsOff, 1)
 	case !ok:
 		p.drops.add(dropBadExtension, 1)
-	case p.extensions() == ExtensionsOff:
-		p.drops.add(dropNotAnnounced, 1)
 	case kind == extension.KindControl:
 		l.control(s, flags, body, now)
 	case kind == extension.KindFrame:
@@ -103,22 +103,19 @@ func (t *Tunnel) sayGoodbyes() {
 }
 
 // hearGoodbye: the process that said it has forgotten its sessions, all that are
-// not newer than s. Its data will not come any more, nor will it hear ours; the
-// next packet for it asks for a handshake.
+// not newer than s. It hears nothing under them any more; the next packet for it
+// asks for a handshake. What it had sent before may still be on its way.
 func (p *peer) hearGoodbye(s *session, instance extension.Instance) {
 	p.mu.Lock()
 	h := &p.hellos
-	known := h.heard.Instance == instance
-	if known {
-		p.sessions.dropUpTo(s.serial, p.dropSession)
-		if p.sessions.current.Load() == nil {
-			h.goodbye = p.tunnel.wall()
-			p.timers.newHandshake.stop()
-			p.timers.keepalive.stop()
-		}
+	gone := h.heard.Instance == instance && p.sessions.endSending(s.serial, p.dropSession)
+	if gone {
+		h.goodbye = p.tunnel.wall()
+		p.timers.newHandshake.stop()
+		p.timers.keepalive.stop()
 	}
 	p.mu.Unlock()
-	if known {
+	if gone {
 		p.tunnel.log.Info("the peer says that it goes down", "peer", p)
 	}
 }

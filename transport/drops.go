@@ -26,6 +26,7 @@ const (
 	dropReplayed
 	dropBadPacket
 	dropBadSource
+	dropExtensionsOff
 	dropBadExtension
 	dropUnknownExtension
 	dropNotAnnounced // what we have not said that we open
@@ -63,6 +64,7 @@ var dropNames = [dropReasons]string{
 	dropReplayed:           "replayed",
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
+	dropExtensionsOff:      "extensions_off",
 	dropBadExtension:       "bad_extension",
 	dropUnknownExtension:   "unknown_extension",
 	dropNotAnnounced:       "not_announced",

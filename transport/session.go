@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -148,19 +147,23 @@ func (ss *sessions) all(yield func(*session) bool) {
 	}
 }
 
-// dropUpTo empties the slots of sessions that are not newer than serial.
-func (ss *sessions) dropUpTo(serial uint64, drop func(*session)) {
-	keep := func(s *session) *session {
-		if s != nil && s.serial <= serial {
-			drop(s)
-			return nil
-		}
-		return s
+// endSending takes the current session out of use for sending, if it is not newer
+// than serial; what is on its way under it is still opened. false: it is newer, or
+// there is none.
+func (ss *sessions) endSending(serial uint64, drop func(*session)) bool {
+	s := ss.current.Load()
+	if s == nil || s.serial > serial {
+		return false
 	}
-	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
-	ss.previous, ss.next = keep(ss.previous), keep(ss.next)
-	ss.current.Store(keep(ss.current.Load()))
+	ss.current.Store(nil)
+	ss.drain(s, drop)
+	return true
 }
 
 // clear empties all slots.
-func (ss *sessions) clear(drop func(*session)) { ss.dropUpTo(math.MaxUint64, drop) }
+func (ss *sessions) clear(drop func(*session)) {
+	for _, s := range []*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Swap(nil)} {
+		drop(s)
+	}
+	ss.draining, ss.previous, ss.next = [2]*session{}, nil, nil
+}

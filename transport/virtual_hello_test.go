@@ -125,7 +125,7 @@ func TestAPlainPeerIsToldApartAndNotAskedForMoreHandshakes(t *testing.T) {
 				a.mustBePlain(b)
 			}
 			handshakes = len(w.sightings(0, "", crypto.TypeInitiation))
-			if n := b.peer(a.public).Drops["not_announced"]; e != transport.ExtensionsOff && n == 0 {
+			if n := b.peer(a.public).Drops["extensions_off"]; e != transport.ExtensionsOff && n == 0 {
 				t.Error("b was sent no hello")
 			}
 		})
@@ -141,7 +141,7 @@ func TestAPeerThatStaysPlainIsGreetedOnceAnHour(t *testing.T) {
 		a, b := w.end("a", 1), w.end("b", 2)
 		a.meet(b, withExtensions(transport.ExtensionsAuto))
 		b.meet(a)
-		greeted := func() uint64 { return b.peer(a.public).Drops["not_announced"] }
+		greeted := func() uint64 { return b.peer(a.public).Drops["extensions_off"] }
 		// One packet every two minutes: a handshake each, no data in between.
 		hourly := func(hours int) (greetings []uint64) {
 			for range hours {
