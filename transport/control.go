@@ -10,16 +10,25 @@ import (
 // hear takes a plaintext that is no IP packet. It was opened under s, as the
 // message with this counter, and is no replay. data: it brought something for
 // the local stack.
-func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, now time.Duration) (data bool) {
+func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
 	case p.extensions() == ExtensionsOff:
-		p.drops.add(dropExtensionsOff, 1)
+		if kind == extension.KindControl { // as a plain WireGuard is asked, too
+			p.drops.add(dropExtensionsOff, 1)
+		} else {
+			p.drops.add(dropNotAnnounced, 1)
+		}
 	case !ok:
 		p.drops.add(dropBadExtension, 1)
 	case kind == extension.KindControl:
 		l.control(s, flags, body, now)
+	case kind == extension.KindFragment && p.silenced(s):
+		p.drops.add(dropBeforeHello, 1)
+	case kind == extension.KindFragment:
+		l.join(s, counter, plaintext, routes, now)
+		return true
 	case kind == extension.KindFrame:
 		p.drops.add(dropNotAnnounced, 1) // this end has no frames
 	default:

@@ -31,6 +31,10 @@ const (
 	dropUnknownExtension
 	dropNotAnnounced // what we have not said that we open
 	dropBeforeHello  // extensions are required, and the peer has announced none
+	dropBadFragment
+	dropFragmentMissing
+	dropReassemblyFull
+	dropReassemblyMemory
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -69,6 +73,10 @@ var dropNames = [dropReasons]string{
 	dropUnknownExtension:   "unknown_extension",
 	dropNotAnnounced:       "not_announced",
 	dropBeforeHello:        "before_hello",
+	dropBadFragment:        "bad_fragment",
+	dropFragmentMissing:    "fragment_missing",
+	dropReassemblyFull:     "reassembly_full",
+	dropReassemblyMemory:   "reassembly_memory",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

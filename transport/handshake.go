@@ -218,6 +218,7 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 		return
 	}
 	if response := p.respond(responder, len(msg), from, now); response != nil {
+		p.measurePath(from.Remote)
 		p.sendSealed(response, len(response))
 	}
 }
@@ -277,6 +278,7 @@ func (t *Tunnel) finish(msg []byte, from socket.Path, now time.Duration) {
 		}
 		return
 	}
+	p.measurePath(from.Remote)
 	p.tell(news)
 	p.sendKeepalive(now)
 	p.sayHello(now)

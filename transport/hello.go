@@ -148,6 +148,10 @@ func (p *peer) acknowledgeHello(now time.Duration) {
 		return
 	}
 	p.mu.Lock()
+	if p.hellos.sequence == 0 { // we have never had anything to say it under
+		p.mu.Unlock()
+		return
+	}
 	message := p.hello(false)
 	p.mu.Unlock()
 	p.sendControl(message, now)
@@ -193,7 +197,7 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 	news := false
 	if newer {
 		news = !h.holds || theirs.Version != h.heard.Version || theirs.Capabilities != h.heard.Capabilities || theirs.Mode != h.heard.Mode
-		h.heard, h.serial, h.refused = theirs, s.serial, refusal(&theirs)
+		h.heard, h.serial, h.refused = theirs, max(h.serial, s.serial), refusal(&theirs)
 	}
 	var seen extension.Sequence // of ours
 	if theirs.SeenInstance == p.tunnel.instance {
@@ -293,6 +297,10 @@ func (p *peer) lapse(now time.Duration) {
 func (p *peer) setExtensions(e Extensions, now time.Duration) {
 	if Extensions(p.policy.Swap(uint32(e))) == e {
 		return
+	}
+	if e == ExtensionsOff {
+		// Else it would go on speaking them in this session.
+		p.sayGoodbye(extension.GoingDown, now)
 	}
 	p.mu.Lock()
 	h := &p.hellos

@@ -18,10 +18,11 @@ import (
 //  3. Their session opens them in place, all at once: one verdict each.
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
-//  6. Length and source address are checked: is this packet's sender this peer?
-//     What is no packet but an extension (control.go) goes its own way here.
-//  7. What passed goes to the queue, the whole burst in one write.
-//  8. The local stack may have answered already: one look, and if so the answer
+//  6. Fragments become packets again (gather.go); what else is an extension and
+//     no packet goes its own way here (control.go).
+//  7. Length and source address are checked: is this packet's sender this peer?
+//  8. What passed goes to the queue, the whole burst in one write.
+//  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
 
 // runInbound receives from one socket until that is closed.
@@ -39,7 +40,7 @@ func (l *lane) runInbound(sock Socket) error {
 }
 
 func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets = l.packets[:0]
+	l.packets, l.arena = l.packets[:0], l.arena[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
@@ -122,14 +123,15 @@ func (l *lane) accept(s *session, now time.Duration) {
 		switch plain := l.plain[i]; {
 		case len(plain) == 0: // a keepalive
 		case plain[0]>>4 == 0:
-			if l.hear(s, counter, plain, now) {
+			if l.hear(s, counter, plain, routes, now) {
 				data++
 			}
 		default:
 			data++
-			l.take(s, routes, plain, now)
+			l.admit(s, plain, routes, now)
 		}
 	}
+	l.disperse(s, routes, now)
 	if accepted == 0 {
 		return
 	}
@@ -152,9 +154,9 @@ func (l *lane) accept(s *session, now time.Duration) {
 	}
 }
 
-// take appends the IP packet in a plaintext to what will be delivered, if it is
-// one and comes from an address of the session's peer.
-func (l *lane) take(s *session, routes *routes[*peer], plaintext []byte, now time.Duration) {
+// admit puts the packet in a plaintext, whatever brought it, to those that go
+// to the queue, if it may pass.
+func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
 	p := s.peer
 	packet := trim(plaintext)
 	if packet == nil {

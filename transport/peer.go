@@ -20,6 +20,7 @@ type peer struct {
 	publicKey crypto.PublicKey
 
 	path                atomic.Pointer[socket.Path] // nil: no endpoint known
+	carries             atomic.Int32                // most plaintext bytes of a message to it; 0: not known
 	persistentKeepalive atomic.Int64                // interval, ns; 0: off
 	name                atomic.Pointer[string]
 	lastHandshake       atomic.Int64 // Unix ns; 0: never
@@ -30,6 +31,7 @@ type peer struct {
 	sessions            sessions
 	echoes              echoes
 	policy              atomic.Uint32 // Extensions
+	wholes              openWholes
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
 	lastSent        atomic.Int64 // when a handshake message was last sent
@@ -173,6 +175,27 @@ func (p *peer) move(s *session, to socket.Path) {
 		p.mover.Store(s.serial)
 		p.setPath(to)
 	}
+}
+
+// usualMTU is that of a path of which nothing is known.
+const usualMTU = 1500
+
+// measurePath finds out how much a message on the path to remote may carry. It
+// asks the system, so not for each packet: handshakes call it.
+func (p *peer) measurePath(remote netip.AddrPort) {
+	mtu := 0
+	if ask := p.tunnel.pathMTU; ask != nil {
+		mtu = ask(remote.Addr())
+	}
+	if mtu <= 0 {
+		mtu = usualMTU
+	}
+	const ipv4, ipv6, udp = 20, 40, 8
+	header := ipv6
+	if remote.Addr().Unmap().Is4() {
+		header = ipv4
+	}
+	p.carries.Store(int32(min(mtu, maxWhole) - header - udp - crypto.TransportOverhead))
 }
 
 // endpoint is where packets go now; the zero AddrPort: not known.

@@ -30,10 +30,11 @@ func TrainLength(mtu int) int {
 type sealer struct {
 	plain []crypto.Plaintext
 	out   []byte
+	heads []byte // the beginnings of fragments; nil until there are some
 }
 
 func newSealer() *sealer {
-	return &sealer{make([]crypto.Plaintext, 0, sealerPackets), make([]byte, 0, sealerSize)}
+	return &sealer{plain: make([]crypto.Plaintext, 0, sealerPackets), out: make([]byte, 0, sealerSize)}
 }
 
 // sealers are for what is sent beside the lanes: staged packets, keepalives.
@@ -65,24 +66,32 @@ func (l *sealer) send(s *session, sock Socket, first, rest [][]byte, now time.Du
 }
 
 // seal fills out with messages of as many packets as it has room for, and
-// returns their number; packets too large for any datagram are counted and
-// passed over with them.
+// returns their number; packets too large for any datagram, or for all the
+// fragments that there may be of one, are counted and passed over with them. A
+// packet's fragments are sealed in one go, under counters reserved together.
 func (l *sealer) seal(s *session, first, rest [][]byte) int {
-	p, mtu := s.peer, int(s.peer.tunnel.mtu.Load())
-	l.plain, l.out = l.plain[:0], l.out[:0]
+	p, mtu, limit := s.peer, int(s.peer.tunnel.mtu.Load()), s.limit()
+	l.plain, l.out, l.heads = l.plain[:0], l.out[:0], l.heads[:0]
 	taken, room := 0, cap(l.out)
-	for taken < len(first) && len(l.plain) < cap(l.plain) {
-		length := len(first[taken]) + len(rest[taken])
-		if length > maxPacket {
+	for taken < len(first) {
+		length, most := len(first[taken])+len(rest[taken]), limit
+		if length > limit && !divisible(first[taken]) {
+			most = 0
+		}
+		n, size := shape(length, mtu, most)
+		if n == 0 {
 			p.drops.add(dropTooLarge, 1)
 			taken++
 			continue
 		}
-		pad := padding(length, mtu)
-		if room -= length + pad + crypto.TransportOverhead; room < 0 {
+		if room -= n * (size + crypto.TransportOverhead); room < 0 || n > cap(l.plain)-len(l.plain) {
 			break
 		}
-		l.plain = append(l.plain, crypto.Plaintext{First: first[taken], Rest: rest[taken], Pad: pad})
+		if n == 1 {
+			l.plain = append(l.plain, crypto.Plaintext{First: first[taken], Rest: rest[taken], Pad: size - length})
+		} else {
+			l.cut(first[taken], rest[taken], n, size)
+		}
 		taken++
 	}
 	if len(l.plain) == 0 {

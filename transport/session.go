@@ -22,6 +22,7 @@ type session struct {
 	serial  uint64 // sessions of one peer in the order they were derived
 
 	replay replayWindow
+	open   atomic.Int32 // wholes that wait for fragments; written under reassembly.mu
 
 	// speaks is what may be sent beside WireGuard: capabilities of the peer, and
 	// understands; 0 until the session is proved (hello.go). Written under peer.mu.
@@ -61,7 +62,17 @@ func (s *session) retire() {
 func (s *session) wipe() {
 	if s.wiped.CompareAndSwap(false, true) {
 		s.Keypair.Zero()
+		s.peer.tunnel.reassembly.forget(s)
 	}
+}
+
+// limit is the most bytes of plaintext, padding included, that a message under
+// the session may have; a longer packet is cut. 0: nothing is cut.
+func (s *session) limit() int {
+	if !s.may(extension.Fragments) {
+		return 0
+	}
+	return int(s.peer.carries.Load())
 }
 
 func (s *session) expired(now time.Duration) bool { return now-s.created >= RejectAfterTime }

@@ -52,7 +52,8 @@ func (t *timer) fired(now time.Duration) bool {
 }
 
 // timers are a peer's five (PROTOCOL §3.7), one more that lets no key outlive
-// its session, those of extensions, and what they remember.
+// its session, one for packets of which fragments are missing, those of
+// extensions, and what they remember.
 type timers struct {
 	retransmit   timer // our initiation was not answered
 	newHandshake timer // our data was not answered
@@ -60,6 +61,7 @@ type timers struct {
 	persistent   timer
 	expiry       timer // a superseded session is too old for anything
 	zeroKeys     timer
+	reassembly   timer // a packet waits for its fragments too long
 
 	hello timer // ours is to be said, or said again
 	lapse timer // the peer should have said one
@@ -145,7 +147,7 @@ func (p *peer) handshakeComplete() {
 // all yields the timers that the loop waits for.
 func (t *timers) all(yield func(*timer) bool) {
 	for _, one := range [...]*timer{
-		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.hello, &t.lapse, &t.echo,
+		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.hello, &t.lapse, &t.echo,
 	} {
 		if !yield(one) {
 			return
@@ -191,6 +193,11 @@ func (p *peer) expire(now time.Duration) {
 	}
 	if t.zeroKeys.fired(now) {
 		p.zeroKeys()
+	}
+	if t.reassembly.fired(now) {
+		if due := p.tunnel.reassembly.sweep(p, now); due != never {
+			p.armIfIdle(&t.reassembly, due)
+		}
 	}
 	p.sayHello(now)
 	if t.lapse.fired(now) {

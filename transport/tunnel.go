@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -67,6 +68,10 @@ type Options struct {
 	Now func() time.Duration
 	// Wall is the clock of handshake timestamps; nil: time.Now.
 	Wall func() time.Time
+	// PathMTU tells the MTU of the way to an address outside, in bytes; 0: not
+	// known. Packets that are longer, sealed, leave in fragments where the peer
+	// takes them. nil: 1500.
+	PathMTU func(remote netip.Addr) int
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -83,6 +88,7 @@ type Tunnel struct {
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
 
+	pathMTU  func(remote netip.Addr) int
 	instance extension.Instance // of this Tunnel among those that peers may have met
 	version  string             // fit for a hello
 	trusted  atomic.Bool        // trusted checksums are on
@@ -99,6 +105,7 @@ type Tunnel struct {
 	limiter     limiter
 	refusals    tokenBucket
 	clues       [clues]tokenBucket
+	reassembly  reassembly
 	drops       drops
 
 	mu         sync.Mutex // guards what follows, and all configuration
@@ -135,6 +142,9 @@ type lane struct {
 	packets [][]byte
 	greeted bool // a hello in the run is to be acknowledged
 
+	gathered gathering // inbound's too: fragments of a packet, one behind the other
+	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
+
 	writing sync.Mutex // around queue.Write: a leaf
 }
 
@@ -143,6 +153,7 @@ func New(o Options) *Tunnel {
 	t := &Tunnel{
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
+		pathMTU:    o.PathMTU,
 		version:    extension.FitVersion(o.Version),
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}

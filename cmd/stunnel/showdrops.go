@@ -29,6 +29,10 @@ var dropWords = map[string]struct{ what, why string }{
 	"replayed":            {"packet", "that came twice, or far too late"},
 	"bad_packet":          {"packet", "with no whole IP packet inside"},
 	"bad_source":          {"packet", "from an address that is not in its allowed ips"},
+	"bad_fragment":        {"packet", "in fragments that contradict each other"},
+	"fragment_missing":    {"packet", "of which a fragment did not come in time"},
+	"reassembly_full":     {"packet", "of which fragments were missing, given up for newer ones"},
+	"reassembly_memory":   {"packet", "of which fragments were missing, given up for their memory"},
 	// from the local stack
 	"no_peer":           {"packet", "to an address in no peer's allowed ips"},
 	"no_peer_multicast": {"packet", "of multicast, to no peer"},

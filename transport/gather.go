@@ -1,0 +1,113 @@
+package transport
+
+import (
+	"time"
+
+	"stunnel/crypto"
+)
+
+// arenaSize is how much a lane can hold of packets made of fragments before it
+// has to write: two of the largest there are.
+const arenaSize = 128 << 10
+
+// gathering are fragments of one packet that came in one run of messages, one
+// behind the other from the first on. Nothing of them is copied until the last
+// has come: they lie where they were opened, as long as their burst does.
+type gathering struct {
+	id     crypto.Counter
+	n      int // fragments
+	length int // of all parts together
+	parts  [maxFragments][]byte
+}
+
+// join takes the plaintext of a fragment that has passed the replay decision,
+// and passes the packet on if that has made it whole. What does not continue
+// the packet that is being gathered goes where all lanes look for the rest.
+func (l *lane) join(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) {
+	f, ok := parseFragment(plaintext)
+	id, g := counter-crypto.Counter(f.index), &l.gathered
+	if !ok || counter < id {
+		s.peer.drops.add(dropBadFragment, 1)
+		if g.n > 0 && g.id == id {
+			g.n = 0
+		}
+		l.tunnel.reassembly.contradict(s, id)
+		return
+	}
+	switch {
+	case f.index == 0:
+		l.disperse(s, routes, now)
+		g.id, g.length = id, 0
+	case g.n == 0 || g.id != id:
+		l.insert(s, id, f, routes, now)
+		return
+	}
+	if f.index != g.n || f.last && l.tunnel.reassembly.knows(s, id) {
+		l.disperse(s, routes, now)
+		l.insert(s, id, f, routes, now)
+		return
+	}
+	g.parts[g.n] = f.part
+	g.n++
+	g.length += len(f.part)
+	if f.last {
+		l.assemble(s, routes, now)
+	}
+}
+
+// assemble makes one packet of what is gathered and passes it on.
+func (l *lane) assemble(s *session, routes *routes[*peer], now time.Duration) {
+	g := &l.gathered
+	parts := g.parts[:g.n]
+	g.n = 0
+	if g.length > maxWhole {
+		s.peer.drops.add(dropBadFragment, 1)
+		return
+	}
+	l.makeRoom(g.length)
+	begin := len(l.arena)
+	for _, part := range parts {
+		l.arena = append(l.arena, part...)
+	}
+	l.admit(s, l.arena[begin:len(l.arena):len(l.arena)], routes, now)
+}
+
+// disperse gives up gathering: what has come so far is kept beyond the burst.
+func (l *lane) disperse(s *session, routes *routes[*peer], now time.Duration) {
+	g := &l.gathered
+	parts := g.parts[:g.n]
+	g.n = 0
+	for i, part := range parts {
+		l.insert(s, g.id, fragment{index: i, part: part}, routes, now)
+	}
+}
+
+// insert keeps a copy of a fragment, or passes its packet on if it was the last
+// one missing.
+func (l *lane) insert(s *session, id crypto.Counter, f fragment, routes *routes[*peer], now time.Duration) {
+	l.makeRoom(maxWhole)
+	begin := len(l.arena)
+	packet, began := l.tunnel.reassembly.insert(l.arena, s, id, f, now)
+	if began {
+		s.peer.armIfIdle(&s.peer.timers.reassembly, now+reassemblyTime)
+	}
+	if packet != nil {
+		l.arena = packet
+		l.admit(s, packet[begin:len(packet):len(packet)], routes, now)
+	}
+}
+
+// makeRoom makes the arena have n free bytes, at most maxWhole. Where it has
+// not, what has come so far of the burst is written now and not at its end.
+func (l *lane) makeRoom(n int) {
+	if l.arena == nil {
+		l.arena = make([]byte, 0, arenaSize)
+	}
+	if n <= cap(l.arena)-len(l.arena) {
+		return
+	}
+	if len(l.packets) > 0 {
+		l.deliver(l.packets)
+	}
+	l.packets, l.arena = l.packets[:0], l.arena[:0]
+}
