@@ -125,13 +125,17 @@ func TestNothingIsAllocatedPerMessage(t *testing.T) {
 	echo := AppendEcho(nil, 7)
 	hello := someHello()
 	for name, f := range map[string]func(){
-		"header":   func() { buf = AppendHeader(buf[:0], KindFragment, FragmentFlags(1, true), 100) },
-		"split":    func() { Split(echo) },
-		"fragment": func() { Flags(3).Fragment() },
-		"echo":     func() { buf = AppendEcho(buf[:0], 7) },
-		"reply":    func() { buf = AppendEchoReply(buf[:0], 7) },
-		"goodbye":  func() { buf = AppendGoodbye(buf[:0], Removed, 7) },
-		"hello":    func() { buf = hello.Append(buf[:0]) },
+		"header": func() { buf = AppendHeader(buf[:0], KindFragment, FragmentFlags(1, true), 100) },
+		"split":  func() { Split(echo) },
+		"fragment": func() {
+			if index, last, ok := Flags(3).Fragment(); !ok || index != 1 || !last {
+				t.Error("no fragment")
+			}
+		},
+		"echo":    func() { buf = AppendEcho(buf[:0], 7) },
+		"reply":   func() { buf = AppendEchoReply(buf[:0], 7) },
+		"goodbye": func() { buf = AppendGoodbye(buf[:0], Removed, 7) },
+		"hello":   func() { buf = hello.Append(buf[:0]) },
 		"parse echo": func() {
 			if _, ok := ParseEcho(echo[HeaderSize:]); !ok {
 				t.Error("no echo")
