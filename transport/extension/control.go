@@ -71,6 +71,9 @@ func AppendEchoReply(dst []byte, t Token) []byte {
 
 // AppendGoodbye appends a goodbye of the process with this instance, header and body.
 func AppendGoodbye(dst []byte, r Reason, i Instance) []byte {
+	if r > Removed || i == 0 {
+		panic("extension: not a goodbye that may be said")
+	}
 	return appendControl(dst, TypeGoodbye, byte(r), uint64(i))
 }
 

@@ -86,7 +86,7 @@ func ParseHello(flags Flags, body []byte) (h Hello, ok bool) {
 		return Hello{}, false
 	}
 	n := int(body[helloVersionLength])
-	if n > MaxVersion || n > len(body)-helloVersion || !isVersion(body[helloVersion:helloVersion+n]) {
+	if n > len(body)-helloVersion || !isVersion(body[helloVersion:helloVersion+n]) {
 		return Hello{}, false
 	}
 	h = Hello{
