@@ -59,6 +59,8 @@ type Options struct {
 	Listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	// MTU of the device, in bytes; SetMTU follows it.
 	MTU int
+	// Version is the program's, as hello says it.
+	Version string
 	// Now is a clock for ages and timers: monotonic, and going on while the
 	// machine is suspended (CLOCK_BOOTTIME). nil: Go's, which stands still then.
 	Now func() time.Duration
