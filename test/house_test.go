@@ -22,7 +22,7 @@ var mayImport = map[string][]string{
 	"stunnel/transport/socket":          {},
 	"stunnel/transport/extension":       {},
 	"stunnel/transport":                 {"stunnel/crypto", "stunnel/transport/socket", "stunnel/transport/extension"},
-	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/cmd/internal/conf/nearest"},
+	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/transport", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
 	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
