@@ -23,6 +23,11 @@ type Config struct {
 	// FwMark is the mark (SO_MARK) of the tunnel's own packets; 0 is no mark.
 	FwMark *uint32
 
+	// TrustedChecksums says whether packets are taken from peers without the
+	// TCP or UDP checksum that their stack has left out: the tunnel has
+	// authenticated them. A new tunnel takes none. WireGuard has no such thing.
+	TrustedChecksums *bool
+
 	// ReplacePeers removes every peer before Peers are looked at.
 	ReplacePeers bool
 

@@ -25,6 +25,9 @@ func (t *Tunnel) Configure(c Config) error {
 			return err
 		}
 	}
+	if c.TrustedChecksums != nil {
+		t.trusting.Store(*c.TrustedChecksums)
+	}
 	if c.ReplacePeers {
 		t.removePeers(func(*peer) bool { return true })
 	}

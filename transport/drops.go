@@ -26,6 +26,7 @@ const (
 	dropReplayed
 	dropBadPacket
 	dropBadSource
+	dropUntrustedChecksum
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -59,6 +60,7 @@ var dropNames = [dropReasons]string{
 	dropReplayed:           "replayed",
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
+	dropUntrustedChecksum:  "untrusted_checksum",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

@@ -19,8 +19,10 @@ import (
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
 //  6. Length and source address are checked: is this packet's sender this peer?
-//  7. What passed goes to the queue, the whole burst in one write.
-//  8. The local stack may have answered already: one look, and if so the answer
+//  7. A checksum that the peer's stack has left is left to ours, if we trust
+//     (partial.go).
+//  8. What passed goes to the queue, the whole burst in one write.
+//  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
 
 // runInbound receives from one socket until that is closed.
@@ -38,7 +40,7 @@ func (l *lane) runInbound(sock Socket) error {
 }
 
 func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets = l.packets[:0]
+	l.packets, l.partial = l.packets[:0], l.partial[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
@@ -57,7 +59,7 @@ func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
 		start = end
 	}
 	if len(l.packets) > 0 {
-		l.deliver(l.packets)
+		l.deliver(l.packets, l.partial)
 		l.queue.Look(l.answer)
 	}
 }
@@ -122,6 +124,11 @@ func (l *lane) accept(s *session, now time.Duration) {
 			continue // a keepalive
 		}
 		data++
+		partial := unmarkPartial(l.plain[i])
+		if partial && !l.tunnel.trusting.Load() {
+			p.drops.add(dropUntrustedChecksum, 1)
+			continue
+		}
 		packet := trim(l.plain[i])
 		if packet == nil {
 			p.drops.add(dropBadPacket, 1)
@@ -132,7 +139,7 @@ func (l *lane) accept(s *session, now time.Duration) {
 			l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 			continue
 		}
-		l.packets = append(l.packets, packet)
+		l.packets, l.partial = append(l.packets, packet), append(l.partial, partial)
 	}
 	if accepted == 0 {
 		return
@@ -148,11 +155,12 @@ func (l *lane) accept(s *session, now time.Duration) {
 	}
 }
 
-// deliver hands packets to the local stack. Both directions of a lane do.
-func (l *lane) deliver(packets [][]byte) {
+// deliver hands packets to the local stack, partial ones as such. Both
+// directions of a lane do.
+func (l *lane) deliver(packets [][]byte, partial []bool) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if err := l.queue.Write(packets); err != nil {
+	if err := l.queue.Write(packets, partial); err != nil {
 		l.tunnel.drops.add(dropWriteFailed, len(packets))
 	}
 }

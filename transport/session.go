@@ -21,6 +21,7 @@ type session struct {
 	serial  uint64 // sessions of one peer in the order they were derived
 
 	replay replayWindow
+	trusts atomic.Bool // the peer takes partial packets under it
 
 	uses  atomic.Int64 // holders; retiredBias is added by retire
 	wiped atomic.Bool

@@ -29,6 +29,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"replayed":            {"packet", "that came twice, or far too late"},
 	"bad_packet":          {"packet", "with no whole IP packet inside"},
 	"bad_source":          {"packet", "from an address that is not in its allowed ips"},
+	"untrusted_checksum":  {"packet", "without a checksum, which this end has not agreed to"},
 	// from the local stack
 	"no_peer":           {"packet", "to an address in no peer's allowed ips"},
 	"no_peer_multicast": {"packet", "of multicast, to no peer"},
@@ -44,6 +45,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"device_full":        {"packet", "for which the interface had no room"},
 	"device_refused":     {"packet", "that the interface refused as malformed"},
 	"bad_offload_header": {"packet", "that the interface gave with a header that cannot be true"},
+	"bad_partial":        {"packet", "without a checksum, of a kind that must have one"},
 }
 
 // quietDrops happen to every healthy tunnel: --json has them, the text has not.
