@@ -14,16 +14,14 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
-	case p.extensions() == ExtensionsOff:
-		if kind == extension.KindControl { // as a plain WireGuard is asked, too
-			p.drops.add(dropExtensionsOff, 1)
-		} else {
-			p.drops.add(dropNotAnnounced, 1)
-		}
 	case !ok:
 		p.drops.add(dropBadExtension, 1)
+	case kind == extension.KindControl && p.extensions() == ExtensionsOff:
+		p.drops.add(dropExtensionsOff, 1)
 	case kind == extension.KindControl:
 		l.control(s, flags, body, now)
+	case kind == extension.KindFragment && !s.mayGet(extension.Fragments):
+		p.drops.add(dropNotAnnounced, 1)
 	case kind == extension.KindFragment && p.silenced(s):
 		p.drops.add(dropBeforeHello, 1)
 	case kind == extension.KindFragment:

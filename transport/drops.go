@@ -35,6 +35,7 @@ const (
 	dropFragmentMissing
 	dropReassemblyFull
 	dropReassemblyMemory
+	dropUntrustedChecksum
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -77,6 +78,7 @@ var dropNames = [dropReasons]string{
 	dropFragmentMissing:    "fragment_missing",
 	dropReassemblyFull:     "reassembly_full",
 	dropReassemblyMemory:   "reassembly_memory",
+	dropUntrustedChecksum:  "untrusted_checksum",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

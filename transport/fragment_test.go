@@ -143,8 +143,8 @@ func TestAPacketOfMoreThanEightFragmentsIsTooLarge(t *testing.T) {
 		a.toward(b).carry(c.limit)
 		a.wire.sent = nil
 		before := a.Status().Peers[0].Drops["too_large"]
-		first, rest := split(packet("10.0.0.1", "10.0.0.2", c.size))
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packet("10.0.0.1", "10.0.0.2", c.size))
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		dropped := a.Status().Peers[0].Drops["too_large"] - before
 		if len(a.wire.sent) != c.want || dropped != 1 && c.want == 0 || dropped != 0 && c.want > 0 {
 			t.Errorf("%d bytes on a path of %d: %d messages, %d dropped", c.size, c.limit, len(a.wire.sent), dropped)
@@ -186,8 +186,8 @@ func TestFragmentsOfAPacketHaveCountersThatFollowEachOther(t *testing.T) {
 			binary.BigEndian.PutUint32(p[ipv4HeaderSize:], uint32(i))
 			packets = append(packets, p)
 		}
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		plain, counters := a.opened(t, b, a.wire.sent)
 		var got [][]byte
 		for i := 0; i < len(plain); {
@@ -222,8 +222,8 @@ func TestEqualPacketsCutLeaveAsOneTrain(t *testing.T) {
 		for range 32 {
 			packets = append(packets, packet("10.0.0.1", "10.0.0.2", size))
 		}
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		if len(a.wire.sizes) != 1 || len(a.wire.sent) != 64 {
 			t.Errorf("32 packets of %d bytes: %d sends of %d messages, want 1 of 64", size, len(a.wire.sizes), len(a.wire.sent))
 		}

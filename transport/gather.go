@@ -107,7 +107,7 @@ func (l *lane) makeRoom(n int) {
 		return
 	}
 	if len(l.packets) > 0 {
-		l.deliver(l.packets)
+		l.deliver(l.packets, l.partial)
 	}
-	l.packets, l.arena = l.packets[:0], l.arena[:0]
+	l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
 }

@@ -46,8 +46,8 @@ func TestPacketsInFragmentsArriveAsTheyWereSentHoweverTheyAreReceived(t *testing
 		packets = append(packets, packet("10.0.0.1", "10.0.0.2", size))
 	}
 	for _, n := range []int{1, 2, 3, 5, 100} {
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		b.takes(t, a, a.wire.sent, n, packets)
 		a.wire.sent = nil
 	}

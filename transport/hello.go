@@ -38,9 +38,10 @@ type hellos struct {
 	// ours
 	sequence     extension.Sequence // of the newest; 0: none
 	acknowledged bool
-	said         int           // how often it was said
-	at           time.Duration // when that was last
-	again        timer         // from when on data makes us say it again; nobody waits for it
+	said         int                    // how often it was said
+	at           time.Duration          // when that was last
+	again        timer                  // from when on data makes us say it again; nobody waits for it
+	takenBack    extension.Capabilities // what it announces no more, until it is acknowledged
 
 	// theirs
 	heard    extension.Hello // the newest; its Instance is 0 if there was none
@@ -61,6 +62,29 @@ func (s *session) may(c extension.Capabilities) bool {
 	return extension.Capabilities(s.speaks.Load()).Has(c)
 }
 
+// mayGet says whether the peer may have taken from us that it may send what c
+// stands for under this session.
+func (s *session) mayGet(c extension.Capabilities) bool {
+	return extension.Capabilities(s.opens.Load()).Has(c)
+}
+
+// open has all sessions open what we announce. mu is held.
+func (p *peer) open() {
+	for s := range p.sessions.all {
+		s.opens.Store(uint32(p.opening()))
+	}
+}
+
+// opening is what a session begins to open with. Where extensions have just been
+// switched off those that there are go on as they were: the peer does not know
+// before the next. mu is held.
+func (p *peer) opening() extension.Capabilities {
+	if p.extensions() == ExtensionsOff {
+		return 0
+	}
+	return p.tunnel.capabilities() | p.hellos.takenBack
+}
+
 // capabilities are what we open.
 func (t *Tunnel) capabilities() extension.Capabilities {
 	c := extension.Echo | extension.Fragments
@@ -79,11 +103,12 @@ func (p *peer) silenced(s *session) bool {
 	return p.extensions() == ExtensionsRequired && s.speaks.Load() == 0
 }
 
-// inherit lets a new session begin with what the peer has announced under
-// earlier ones, where nothing may be sent without. Elsewhere it begins as
+// inherit lets a new session begin with what we announce, and with what the peer
+// has announced under earlier ones, where nothing may be sent without. Elsewhere it begins as
 // WireGuard until it is proved, which takes a round trip: a peer that has come
 // back as a plain one then loses nothing. mu is held.
 func (p *peer) inherit(s *session) {
+	s.opens.Store(uint32(p.opening()))
 	if h := &p.hellos; p.extensions() == ExtensionsRequired && h.holds && h.refused == "" {
 		s.speaks.Store(uint32(h.heard.Capabilities | understands))
 	}
@@ -100,6 +125,7 @@ func (p *peer) beginHello(s *session, now time.Duration) {
 		policy == ExtensionsAuto && h.plain >= plainSessions && now-h.at < plainHello {
 		return
 	}
+	p.open()
 	h.sequence++
 	h.acknowledged, h.said = false, 0
 	s.said, h.judged = h.sequence, s
@@ -205,6 +231,8 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 	}
 	if seen >= h.sequence {
 		h.acknowledged = true
+		h.takenBack = 0
+		p.open()
 		h.again.stop()
 		p.timers.hello.stop()
 	}
@@ -274,6 +302,7 @@ func (p *peer) lapse(now time.Duration) {
 		h.lapses++
 	}
 	h.holds, h.isPlain = false, true
+	h.takenBack = 0
 	if h.plain == 0 || now-h.plainAt >= plainSpacing {
 		h.plain++
 		h.plainAt = now
@@ -297,10 +326,6 @@ func (p *peer) lapse(now time.Duration) {
 func (p *peer) setExtensions(e Extensions, now time.Duration) {
 	if Extensions(p.policy.Swap(uint32(e))) == e {
 		return
-	}
-	if e == ExtensionsOff {
-		// Else it would go on speaking them in this session.
-		p.sayGoodbye(extension.GoingDown, now)
 	}
 	p.mu.Lock()
 	h := &p.hellos
@@ -327,7 +352,9 @@ func (p *peer) setExtensions(e Extensions, now time.Duration) {
 // announce tells the peer what we open, which has just changed.
 func (p *peer) announce(now time.Duration) {
 	p.mu.Lock()
-	if s := p.sessions.current.Load(); s != nil && p.hellos.holds {
+	h := &p.hellos
+	if s := p.sessions.current.Load(); s != nil && h.holds {
+		h.takenBack = extension.TrustedChecksums &^ p.tunnel.capabilities()
 		p.beginHello(s, now)
 	}
 	p.mu.Unlock()

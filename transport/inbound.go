@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -21,6 +22,8 @@ import (
 //  6. Fragments become packets again (gather.go); what else is an extension and
 //     no packet goes its own way here (control.go).
 //  7. Length and source address are checked: is this packet's sender this peer?
+//     A checksum that its stack has left is left to ours, if we have said that
+//     we trust (partial.go).
 //  8. What passed goes to the queue, the whole burst in one write.
 //  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
@@ -40,7 +43,7 @@ func (l *lane) runInbound(sock Socket) error {
 }
 
 func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets, l.arena = l.packets[:0], l.arena[:0]
+	l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
@@ -59,7 +62,7 @@ func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
 		start = end
 	}
 	if len(l.packets) > 0 {
-		l.deliver(l.packets)
+		l.deliver(l.packets, l.partial)
 		l.queue.Look(l.answer)
 	}
 }
@@ -158,6 +161,11 @@ func (l *lane) accept(s *session, now time.Duration) {
 // to the queue, if it may pass.
 func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
 	p := s.peer
+	partial := unmarkPartial(plaintext)
+	if partial && !s.mayGet(extension.TrustedChecksums) {
+		p.drops.add(dropUntrustedChecksum, 1)
+		return
+	}
 	packet := trim(plaintext)
 	if packet == nil {
 		p.drops.add(dropBadPacket, 1)
@@ -172,14 +180,15 @@ func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now ti
 		l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 		return
 	}
-	l.packets = append(l.packets, packet)
+	l.packets, l.partial = append(l.packets, packet), append(l.partial, partial)
 }
 
-// deliver hands packets to the local stack. Both directions of a lane do.
-func (l *lane) deliver(packets [][]byte) {
+// deliver hands packets to the local stack, partial ones as such. Both
+// directions of a lane do.
+func (l *lane) deliver(packets [][]byte, partial []bool) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if err := l.queue.Write(packets); err != nil {
+	if err := l.queue.Write(packets, partial); err != nil {
 		l.tunnel.drops.add(dropWriteFailed, len(packets))
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -168,17 +169,23 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 	}
 }
 
-// sendOrStage sends a run of one peer's packets by a lane, or stages them and
-// asks for a handshake.
-func (p *peer) sendOrStage(l *sealer, sock Socket, first, rest [][]byte, now time.Duration) {
+// sendOrStage sends a run of one peer's packets, partial ones as such if the
+// peer trusts, or stages them all complete and asks for a handshake.
+func (l *lane) sendOrStage(p *peer, sock Socket, first, rest [][]byte, partial []bool, now time.Duration) {
 	if p.staging.n.Load() == 0 {
 		if s := p.usable(now); s != nil && !p.silenced(s) && s.acquire() {
-			n := l.send(s, sock, first, rest, now)
+			if s.may(extension.TrustedChecksums) && p.tunnel.trusted.Load() {
+				markPartial(first, partial)
+			} else {
+				l.complete(first, rest, partial)
+			}
+			n := l.sealer.send(s, sock, first, rest, now)
 			s.release()
-			first, rest = first[n:], rest[n:]
+			first, rest, partial = first[n:], rest[n:], partial[n:]
 		}
 	}
 	if len(first) > 0 {
+		l.complete(first, rest, partial)
 		p.drops.add(dropStagingFull, p.staging.add(first, rest))
 		p.sendStaged(now)
 	}

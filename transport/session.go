@@ -27,6 +27,7 @@ type session struct {
 	// speaks is what may be sent beside WireGuard: capabilities of the peer, and
 	// understands; 0 until the session is proved (hello.go). Written under peer.mu.
 	speaks atomic.Uint32
+	opens  atomic.Uint32      // capabilities of ours that the peer may count on
 	proved bool               // guarded by peer.mu
 	said   extension.Sequence // of our hello at its confirmation; 0: none. Guarded by peer.mu
 

@@ -24,15 +24,20 @@ import (
 type Queue interface {
 	// Read blocks until there is a packet and returns all that are there:
 	// packet i is first[i] followed by rest[i], where first[i] is its first 64
-	// bytes, 128 where the headers are longer, or all of it. They are valid
-	// until the next Read. One caller at a time.
-	Read() (first, rest [][]byte, err error)
+	// bytes, 128 where the headers are longer, or all of it. partial[i] says
+	// that its TCP or UDP checksum is still to be computed. All are valid, and
+	// the caller's to change, until the next Read. One caller at a time.
+	Read() (first, rest [][]byte, partial []bool, err error)
+	// Complete computes the checksum of a packet that is partial, in place. Who
+	// has what Read or Look gave may call it, any number at a time.
+	Complete(first, rest []byte)
 	// Write hands whole packets to the local stack, in order; it may change
-	// their bytes. One caller at a time.
-	Write(packets [][]byte) error
+	// their bytes. Those that are partial (nil: none is) are taken for right
+	// without their checksum, if they can be partial at all. One caller at a time.
+	Write(packets [][]byte, partial []bool) error
 	// Look hands use what could be read without waiting, unless somebody has or
 	// reads it already; it is valid until use returns. Any caller.
-	Look(use func(first, rest [][]byte))
+	Look(use func(first, rest [][]byte, partial []bool))
 	// Close makes Read return an error. Any caller, also more than once.
 	Close() error
 }
@@ -91,7 +96,7 @@ type Tunnel struct {
 	pathMTU  func(remote netip.Addr) int
 	instance extension.Instance // of this Tunnel among those that peers may have met
 	version  string             // fit for a hello
-	trusted  atomic.Bool        // trusted checksums are on
+	trusted  atomic.Bool        // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
 	mtu         atomic.Int64
@@ -131,8 +136,8 @@ type lane struct {
 	number int
 	queue  Queue
 
-	sealer *sealer                    // of who has what the queue gave
-	answer func(first, rest [][]byte) // outbound, for Look; a method value made per call would allocate
+	sealer *sealer                                    // of who has what the queue gave
+	answer func(first, rest [][]byte, partial []bool) // outbound, for Look; a method value made per call would allocate
 
 	// inbound's: the messages of one run, where they came from, what they held;
 	// the packets of the whole burst that passed
@@ -140,7 +145,8 @@ type lane struct {
 	from    []socket.Path
 	plain   [][]byte
 	packets [][]byte
-	greeted bool // a hello in the run is to be acknowledged
+	partial []bool // of packets
+	greeted bool   // a hello in the run is to be acknowledged
 
 	gathered gathering // inbound's too: fragments of a packet, one behind the other
 	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
@@ -182,7 +188,7 @@ func New(o Options) *Tunnel {
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
 		l := &lane{tunnel: t, number: i, queue: q, sealer: newSealer()}
-		l.answer = func(first, rest [][]byte) { l.outbound(first, rest, t.now()) }
+		l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
 		t.lanes = append(t.lanes, l)
 	}
 	return t

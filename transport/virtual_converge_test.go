@@ -3,6 +3,7 @@ package transport_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,12 +29,16 @@ func (f *fates) duration(most time.Duration) time.Duration {
 	return time.Duration(f.random.Int64N(int64(most)))
 }
 
-// talk has both say something every interval, for d.
+// talk has both say something every interval, for d: packets whose checksum the
+// stack has left open, and some that are longer than the path.
 func (f *fates) talk(interval, d time.Duration) {
 	for until := f.now() + d; f.now() < until; f.number++ {
 		text := fmt.Sprint("number ", f.number)
-		f.a.say(f.b, text)
-		f.b.say(f.a, text)
+		if f.number%5 == 0 {
+			text += strings.Repeat(".", 1500)
+		}
+		f.a.sayPartial(f.b, text)
+		f.b.sayPartial(f.a, text)
 		f.pass(interval)
 	}
 }
@@ -43,7 +48,7 @@ func (f *fates) talk(interval, d time.Duration) {
 func (f *fates) mustBeOffenceless(e *end) {
 	f.t.Helper()
 	for _, p := range e.tunnel.Status().Peers {
-		for _, reason := range []string{"not_announced", "bad_extension", "unknown_extension", "bad_packet", "before_hello"} {
+		for _, reason := range []string{"not_announced", "untrusted_checksum", "bad_extension", "unknown_extension", "bad_packet", "before_hello"} {
 			if n := p.Drops[reason]; n > 0 {
 				f.t.Errorf("at %v %s had dropped %d as %s", f.now(), e.name, n, reason)
 			}

@@ -187,6 +187,11 @@ func (e *end) say(other *end, text string) {
 	e.device.Inject(packet.UDP(to(e.inner), to(other.inner), []byte(text)))
 }
 
+// sayPartial is say by a stack that leaves the checksum to its device.
+func (e *end) sayPartial(other *end, text string) {
+	e.device.InjectPartial(packet.UDP(to(e.inner), to(other.inner), []byte(text)))
+}
+
 func (e *end) say6(other *end, text string) {
 	e.device.Inject(packet.UDP(to(e.inner6), to(other.inner6), []byte(text)))
 }
