@@ -14,9 +14,9 @@ func TestWhoHasWrittenFindsTheAnswerAtOnce(t *testing.T) {
 	addressed(t, tun)
 	q := tun.Queues()[0]
 	// Nobody listens on the port: the stack answers within the write.
-	must(t, q.Write([][]byte{udp4("10.9.8.2", "10.9.8.1", 1000, 9, []byte("x"))}))
+	must(t, q.Write([][]byte{udp4("10.9.8.2", "10.9.8.1", 1000, 9, []byte("x"))}, nil))
 	found := 0
-	q.Look(func(first, rest [][]byte) {
+	q.Look(func(first, rest [][]byte, _ []bool) {
 		for i := range first {
 			if p := join(first, rest, i); p[0]>>4 == 4 && p[9] == 1 { // ICMP: port unreachable
 				found++
@@ -26,7 +26,7 @@ func TestWhoHasWrittenFindsTheAnswerAtOnce(t *testing.T) {
 	if found != 1 {
 		t.Errorf("%d answers, want 1", found)
 	}
-	q.Look(func(first, _ [][]byte) { t.Errorf("%d packets out of nothing", len(first)) })
+	q.Look(func(first, _ [][]byte, _ []bool) { t.Errorf("%d packets out of nothing", len(first)) })
 }
 
 func TestWhatReadHasLentIsNotLookedAt(t *testing.T) {
@@ -38,15 +38,15 @@ func TestWhatReadHasLentIsNotLookedAt(t *testing.T) {
 		_, err := c.Write([]byte(word))
 		must(t, err)
 		if word == "one" {
-			first, rest, err := q.Read()
+			first, rest, _, err := q.Read()
 			must(t, err)
 			if p := join(first, rest, 0); string(p[28:]) != "one" {
 				t.Fatalf("read %q", p[28:])
 			}
 		}
 	}
-	q.Look(func(first, _ [][]byte) { t.Errorf("looked at %d packets while Read's are lent", len(first)) })
-	first, rest, err := q.Read()
+	q.Look(func(first, _ [][]byte, _ []bool) { t.Errorf("looked at %d packets while Read's are lent", len(first)) })
+	first, rest, _, err := q.Read()
 	must(t, err)
 	if p := join(first, rest, 0); string(p[28:]) != "two" {
 		t.Errorf("read %q", p[28:])
@@ -62,7 +62,7 @@ func TestReadAndLookShareWhatComes(t *testing.T) {
 	const n = 20_000
 	var mu sync.Mutex
 	seen := make(map[uint32]int)
-	use := func(first, rest [][]byte) {
+	use := func(first, rest [][]byte, _ []bool) {
 		mu.Lock()
 		defer mu.Unlock()
 		for i := range first {
@@ -74,7 +74,7 @@ func TestReadAndLookShareWhatComes(t *testing.T) {
 	var workers sync.WaitGroup
 	workers.Go(func() {
 		for {
-			first, rest, err := q.Read()
+			first, rest, partial, err := q.Read()
 			if errors.Is(err, os.ErrClosed) {
 				return
 			}
@@ -82,7 +82,7 @@ func TestReadAndLookShareWhatComes(t *testing.T) {
 				t.Error(err)
 				return
 			}
-			use(first, rest)
+			use(first, rest, partial)
 		}
 	})
 	payload := make([]byte, 1000)

@@ -30,8 +30,9 @@ type shape struct {
 // shapeOf looks at lengths and kinds only and trusts none of them. Mergeable
 // are TCP segments with ACK and without SYN, RST and URG, and UDP datagrams
 // with a checksum, that have a payload and lie directly behind an IPv4 header
-// without options and fragmentation or an IPv6 header.
-func shapeOf(packet []byte) (s shape) {
+// without options and fragmentation or an IPv6 header. All of them can be
+// partial; then they have a checksum whatever is in its place.
+func shapeOf(packet []byte, partial bool) (s shape) {
 	if len(packet) < 28 {
 		return s
 	}
@@ -64,7 +65,7 @@ func shapeOf(packet []byte) (s shape) {
 		}
 		s.headers = s.transport + n
 	case unix.IPPROTO_UDP:
-		if len(t) <= 8 || int(binary.BigEndian.Uint16(t[4:])) != len(t) || load16(t[6:]) == 0 {
+		if len(t) <= 8 || int(binary.BigEndian.Uint16(t[4:])) != len(t) || !partial && load16(t[6:]) == 0 {
 			return s
 		}
 		s.udp, s.headers = true, s.transport+8
@@ -76,14 +77,18 @@ func shapeOf(packet []byte) (s shape) {
 }
 
 // verified computes the packet's sums. Merging writes new ones, so the old ones
-// must have been right: else a damaged packet would come out as a good one.
-func (s shape) verified(packet []byte) bool {
+// must have been right: else a damaged packet would come out as a good one. Of
+// a partial packet that is the IPv4 header's.
+func (s shape) verified(packet []byte, partial bool) bool {
 	protocol := byte(unix.IPPROTO_TCP)
 	if s.udp {
 		protocol = unix.IPPROTO_UDP
 	}
 	if s.version == 4 && fold(sum(0, packet[:20])) != 0xffff {
 		return false
+	}
+	if partial {
+		return true
 	}
 	t := packet[s.transport:]
 	return fold(sum(pseudo(packet, protocol, len(t)), t)) == 0xffff
@@ -93,12 +98,13 @@ func (s shape) verified(packet []byte) bool {
 // may be merged into one.
 type run struct {
 	shape
-	n     int // packets, at least 1
-	bytes int // of the merged packet
-	size  int // payload bytes of each but the last
-	flags byte
-	ids   uint16 // what the IPv4 ID grows by: 0 or 1
-	ended bool   // a short, PSH or FIN packet was the last one
+	n       int  // packets, at least 1
+	partial bool // all of them are; else none is
+	bytes   int  // of the merged packet
+	size    int  // payload bytes of each but the last
+	flags   byte
+	ids     uint16 // what the IPv4 ID grows by: 0 or 1
+	ended   bool   // a short, PSH or FIN packet was the last one
 }
 
 // kind is 0 for TCP and 1 for UDP.
@@ -109,14 +115,16 @@ func (r *run) kind() int {
 	return 0
 }
 
-// runOf finds the run at the begin of packets, which are at least one.
-func runOf(packets [][]byte, tcp, udp bool) (r run) {
+// runOf finds the run at the begin of packets, which are at least one. partial
+// says of each what it is, nil: none is partial. So no packet gets a sum that
+// was not verified from one that trusts.
+func runOf(packets [][]byte, partial []bool, tcp, udp bool) (r run) {
 	first := packets[0]
-	r.n, r.bytes = 1, len(first)
-	if len(packets) == 1 {
+	r.n, r.bytes, r.partial = 1, len(first), partial != nil && partial[0]
+	if len(packets) == 1 || !tcp && !udp {
 		return r
 	}
-	r.shape = shapeOf(first)
+	r.shape = shapeOf(first, r.partial)
 	if r.version == 0 || r.udp && !udp || !r.udp && !tcp {
 		return r
 	}
@@ -125,7 +133,8 @@ func runOf(packets [][]byte, tcp, udp bool) (r run) {
 		r.flags = first[r.transport+13]
 		r.ended = r.flags&(tcpFIN|tcpPSH) != 0
 	}
-	for r.n < len(packets) && r.n < maxSegments && !r.ended && r.extend(first, packets[r.n]) {
+	for r.n < len(packets) && r.n < maxSegments && !r.ended &&
+		(partial == nil || partial[r.n] == r.partial) && r.extend(first, packets[r.n]) {
 	}
 	return r
 }
@@ -134,7 +143,7 @@ func runOf(packets [][]byte, tcp, udp bool) (r run) {
 // compared before any sum is computed.
 func (r *run) extend(first, next []byte) bool {
 	// A slip in length or kind shows here: the shapes differ.
-	s := shapeOf(next)
+	s := shapeOf(next, r.partial)
 	payload := len(next) - s.headers
 	if s != r.shape || payload > r.size || r.bytes+payload > maxMerged {
 		return false
@@ -158,10 +167,10 @@ func (r *run) extend(first, next []byte) bool {
 			return false
 		}
 	}
-	if r.n == 1 && !r.verified(first) {
+	if r.n == 1 && !r.verified(first, r.partial) {
 		return false
 	}
-	if !r.verified(next) {
+	if !r.verified(next, r.partial) {
 		return false
 	}
 	if r.version == 4 && r.n == 1 {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -327,14 +328,18 @@ func TestMergedPacketIsBounded(t *testing.T) {
 
 func BenchmarkMerge64K(b *testing.B) {
 	train := stream{size: 1368, payload: make([]byte, 46*1368), flags: tcpACK, ttl: 64, options: make([]byte, 12)}.packets()
-	h := make([]byte, virtioSize+maxPlainHeader)
-	b.SetBytes(int64(46 * 1368))
-	b.ReportAllocs()
-	for b.Loop() {
-		r := runOf(train, true, true)
-		if r.n != 46 {
-			b.Fatal(r.n)
-		}
-		r.header(h, train[0])
+	for name, partial := range map[string][]bool{"complete": make([]bool, 46), "partial": slices.Repeat([]bool{true}, 46)} {
+		b.Run(name, func(b *testing.B) {
+			h := make([]byte, virtioSize+maxPlainHeader)
+			b.SetBytes(int64(46 * 1368))
+			b.ReportAllocs()
+			for b.Loop() {
+				r := runOf(train, partial, true, true)
+				if r.n != 46 {
+					b.Fatal(r.n)
+				}
+				r.header(h, train[0])
+			}
+		})
 	}
 }

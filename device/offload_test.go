@@ -16,7 +16,14 @@ import (
 )
 
 func TestStreamsArriveWholeWithOffloads(t *testing.T) {
+	for _, trusting := range []bool{false, true} {
+		t.Run(fmt.Sprintf("trusting=%v", trusting), func(t *testing.T) { checkStreams(t, trusting) })
+	}
+}
+
+func checkStreams(t *testing.T, trusting bool) {
 	p := newPair(t, Options{Offload: true})
+	p.trusting.Store(trusting)
 	t.Log(p.here.Features())
 	for _, to := range []string{"10.9.8.2:80", "[fd98::2]:80"} {
 		begin := time.Now()
@@ -37,6 +44,9 @@ func TestStreamsArriveWholeWithOffloads(t *testing.T) {
 	q.mu.Unlock()
 	if strings.Contains(p.here.Features(), "tso4") && (p.longest.Load() < 20 || !merged) {
 		t.Errorf("longest train %d, TCP merged %v: offloads did nothing", p.longest.Load(), merged)
+	}
+	if n := p.partial.Load(); trusting && n < p.packets.Load()*9/10 || !trusting && n != 0 {
+		t.Errorf("%d of %d packets were partial", n, p.packets.Load())
 	}
 }
 
@@ -60,8 +70,11 @@ func TestStreamsArriveWholeWithoutSomeOffloads(t *testing.T) {
 			if p.here.Features() != c.features {
 				t.Errorf("features %q", p.here.Features())
 			}
-			p.transfer(t, "10.9.8.2:80", 4<<20)
-			p.transfer(t, "[fd98::2]:80", 4<<20)
+			for _, trusting := range []bool{false, true} {
+				p.trusting.Store(trusting)
+				p.transfer(t, "10.9.8.2:80", 4<<20)
+				p.transfer(t, "[fd98::2]:80", 4<<20)
+			}
 			if n := p.sumErrors(t); n != 0 {
 				t.Errorf("%d wrong checksums", n)
 			}
@@ -75,6 +88,7 @@ func TestDatagramTrainsArriveWhole(t *testing.T) {
 		for _, gro := range []int{0, 1} {
 			t.Run(fmt.Sprint(to, gro), func(t *testing.T) {
 				p := newPair(t, Options{Offload: true})
+				p.trusting.Store(gro == 1)
 				if !strings.Contains(p.here.Features(), "uso4") {
 					t.Skip("needs TUN_F_USO4: Linux 6.2")
 				}
@@ -126,7 +140,7 @@ func TestOtherPacketsPassUnchanged(t *testing.T) {
 	payload := noise(rand.New(rand.NewPCG(1, 1)), 3000)
 	_, err := c.Write(payload)
 	must(t, err)
-	first, rest, err := tun.Queues()[0].Read()
+	first, rest, _, err := tun.Queues()[0].Read()
 	must(t, err)
 	var got []byte
 	for i := range first {
@@ -162,7 +176,7 @@ func TestRefusedSuperPacketGoesOutSinglyAndUnchanged(t *testing.T) {
 	want := train
 	for round := range 3 {
 		wrote = nil
-		must(t, q.Write(train))
+		must(t, q.Write(train, nil))
 		if len(wrote) != len(want) {
 			t.Fatalf("round %d: %d packets", round, len(wrote))
 		}
@@ -177,10 +191,10 @@ func TestRefusedSuperPacketGoesOutSinglyAndUnchanged(t *testing.T) {
 	}
 	// One that knows the kind and refuses one packet is tried again.
 	q.mergeTCP, refuse, merged = true, false, 0
-	must(t, q.Write(train))
+	must(t, q.Write(train, nil))
 	refuse = true
-	must(t, q.Write(train))
-	must(t, q.Write(train))
+	must(t, q.Write(train, nil))
+	must(t, q.Write(train, nil))
 	if merged != 3 {
 		t.Errorf("%d tries with a kernel that knows merged packets", merged)
 	}
@@ -201,7 +215,7 @@ func TestPayloadsThatLieInARowAreOnePiece(t *testing.T) {
 		return 0
 	}
 	train := stream{size: 100, payload: make([]byte, 800), flags: tcpACK | tcpPSH, ttl: 64}.packets()
-	must(t, q.Write(train))
+	must(t, q.Write(train, nil))
 	if pieces != 9 || total != virtioSize+40+800 {
 		t.Errorf("%d pieces, %d bytes", pieces, total)
 	}
@@ -228,7 +242,7 @@ func TestBigSuperPacketIsReadInSeveralTrains(t *testing.T) {
 		must(t, unix.Close(fds[1]))
 		n := 0
 		for {
-			first, rest, err := q.Read()
+			first, rest, partial, err := q.Read()
 			if err == io.EOF {
 				break
 			}
@@ -237,6 +251,12 @@ func TestBigSuperPacketIsReadInSeveralTrains(t *testing.T) {
 				t.Fatalf("%d packets at once", len(first))
 			}
 			for i := range first {
+				if partial[i] == long {
+					t.Fatalf("packet %d is partial: %v", n, partial[i])
+				}
+				if partial[i] {
+					q.Complete(first[i], rest[i])
+				}
 				p := join(first, rest, i)
 				if d := difference(p, want[n%len(want)]); d != "" {
 					t.Fatalf("packet %d: %s", n, d)
@@ -276,10 +296,10 @@ func TestOffloadedReadAndWriteDoNotAllocate(t *testing.T) {
 	}
 	n := testing.AllocsPerRun(200, func() {
 		_ = raw.Write(send)
-		if first, _, err := q.Read(); err != nil || len(first) != 30 {
+		if first, _, _, err := q.Read(); err != nil || len(first) != 30 {
 			t.Fatal(len(first), err)
 		}
-		if err := q.Write(out); err != nil {
+		if err := q.Write(out, nil); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -162,7 +162,8 @@ func noise(r *rand.Rand, n int) []byte {
 	return b
 }
 
-// splitAll cuts a super-packet as a queue does and returns its segments whole.
+// splitAll cuts a super-packet as a queue does and returns its segments whole
+// and, if they were partial, completed.
 func splitAll(h virtioHeader, packet []byte) (segments [][]byte, ok bool) {
 	var s superPacket
 	if !s.begin(h, bytes.Clone(packet)) {
@@ -171,18 +172,31 @@ func splitAll(h virtioHeader, packet []byte) (segments [][]byte, ok bool) {
 	slot := make([]byte, longFirst)
 	for s.more() {
 		first, rest := s.next(slot)
+		if s.partial {
+			new(Queue).Complete(first, rest)
+		}
 		segments = append(segments, append(bytes.Clone(first), rest...))
 	}
 	return segments, true
 }
 
-// mergeAll merges a train as a queue does and returns what it would write.
+// mergeAll merges a train of complete packets as a queue does and returns what
+// it would write.
 func mergeAll(packets [][]byte) (headers []virtioHeader, merged [][]byte) {
+	return mergeSome(packets, make([]bool, len(packets)))
+}
+
+// mergeSome is mergeAll of packets of which some may be partial. Those that
+// can't be are left out.
+func mergeSome(packets [][]byte, partial []bool) (headers []virtioHeader, merged [][]byte) {
+	q := &Queue{virtio: true, wanted: true}
 	b := make([]byte, virtioSize+maxPlainHeader)
 	for len(packets) > 0 {
-		r := runOf(packets, true, true)
+		r := runOf(packets, partial, true, true)
 		if r.n == 1 {
-			headers, merged = append(headers, virtioHeader{}), append(merged, packets[0])
+			if h, err := q.single(packets[0], r.partial); err == nil {
+				headers, merged = append(headers, h), append(merged, packets[0])
+			}
 		} else {
 			n := r.header(b, packets[0])
 			p := bytes.Clone(b[virtioSize:n])
@@ -191,7 +205,7 @@ func mergeAll(packets [][]byte) (headers []virtioHeader, merged [][]byte) {
 			}
 			headers, merged = append(headers, decodeVirtio(b)), append(merged, p)
 		}
-		packets = packets[r.n:]
+		packets, partial = packets[r.n:], partial[r.n:]
 	}
 	return headers, merged
 }

@@ -24,7 +24,9 @@ type pair struct {
 	here, there *TUN
 	ns          netns.NsHandle
 	packets     atomic.Int64 // that went over the wire
+	partial     atomic.Int64 // of them
 	longest     atomic.Int64 // train
+	trusting    atomic.Bool  // packets stay partial on the wire
 }
 
 func newPair(t testing.TB, o Options) *pair {
@@ -95,12 +97,20 @@ func (p *pair) carry(t testing.TB, from, to *Queue) {
 	memory := make([]byte, maxTrain*2048)
 	var out [][]byte
 	for {
-		first, rest, err := from.Read()
+		first, rest, partial, err := from.Read()
 		if err != nil {
 			return
 		}
 		out = out[:0]
 		for i := range first {
+			switch {
+			case !partial[i]:
+			case p.trusting.Load():
+				p.partial.Add(1)
+			default:
+				from.Complete(first[i], rest[i])
+				partial[i] = false
+			}
 			b := memory[i*2048 : i*2048 : (i+1)*2048]
 			b = append(append(b, first[i]...), rest[i]...)
 			if len(b) > 1420 {
@@ -112,7 +122,7 @@ func (p *pair) carry(t testing.TB, from, to *Queue) {
 		if n := int64(len(out)); n > p.longest.Load() {
 			p.longest.Store(n)
 		}
-		if err := to.Write(out); err != nil {
+		if err := to.Write(out, partial); err != nil {
 			return
 		}
 	}

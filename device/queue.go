@@ -54,12 +54,14 @@ type Queue struct {
 	arena       []byte
 	slots       []byte // maxTrain of longFirst bytes: first parts of segments
 	first, rest [][]byte
+	partial     []bool
 	used        int         // bytes of arena that hold the current train
 	super       superPacket // what is left of the newest one, in arena
 	readErr     error       // ends Read, after the packets that came before it
 
 	mu       sync.Mutex // held while writing; guards what follows
 	out      [][]byte
+	partials []bool // of out; nil for none
 	mergeTCP bool
 	mergeUDP bool
 	merged   [2]bool // a merged packet of TCP, of UDP was accepted once
@@ -83,6 +85,7 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 		arena:    make([]byte, arenaSize),
 		first:    make([][]byte, 0, maxTrain),
 		rest:     make([][]byte, 0, maxTrain),
+		partial:  make([]bool, 0, maxTrain),
 		mergeTCP: virtio && wanted,
 		mergeUDP: virtio && wanted && agreed&offloadUDP != 0,
 	}
@@ -161,12 +164,15 @@ func (q *Queue) Drops() map[string]uint64 {
 type drops struct {
 	down, full, refused atomic.Uint64
 	header              atomic.Uint64 // read with a virtio header that can't be true
+	partial             atomic.Uint64 // to write, said to be partial and can't be
 }
 
 // count counts n packets that write gave err for. False: err is about the
 // queue and not about the packets.
 func (d *drops) count(err error, n int) bool {
 	switch err {
+	case errBadPartial:
+		d.partial.Add(uint64(n))
 	case unix.EIO:
 		d.down.Add(uint64(n))
 	case unix.EAGAIN, unix.ENOBUFS, unix.ENOMEM:
@@ -185,6 +191,7 @@ func (d *drops) addTo(m map[string]uint64) {
 		"device_full":        d.full.Load(),
 		"device_refused":     d.refused.Load(),
 		"bad_offload_header": d.header.Load(),
+		"bad_partial":        d.partial.Load(),
 	} {
 		if n > 0 {
 			m[reason] += n

@@ -38,7 +38,7 @@ func TestBurstComesAsOneTrain(t *testing.T) {
 		_, err := c.Write(payload)
 		must(t, err)
 	}
-	first, rest, err := tun.Queues()[0].Read()
+	first, rest, _, err := tun.Queues()[0].Read()
 	must(t, err)
 	if len(first) != n || len(rest) != n {
 		t.Fatalf("%d and %d parts, want %d packets", len(first), len(rest), n)
@@ -70,7 +70,7 @@ func TestTrainIsBounded(t *testing.T) {
 		must(t, err)
 	}
 	for got := 0; got < 300; {
-		first, rest, err := tun.Queues()[0].Read()
+		first, rest, _, err := tun.Queues()[0].Read()
 		must(t, err)
 		if len(first) > maxTrain {
 			t.Fatalf("%d packets at once", len(first))
@@ -96,7 +96,7 @@ func TestLargestPacketFits(t *testing.T) {
 		must(t, err)
 	}
 	for n := 0; n < 4; {
-		first, rest, err := tun.Queues()[0].Read()
+		first, rest, _, err := tun.Queues()[0].Read()
 		must(t, err)
 		for i := range first {
 			if got := len(first[i]) + len(rest[i]); got != 65535 {
@@ -118,7 +118,7 @@ func TestWrittenPacketsArriveInOrder(t *testing.T) {
 	for i := range 50 {
 		packets = append(packets, udp4("10.9.8.2", "10.9.8.1", 1000, 7, []byte{byte(i)}))
 	}
-	must(t, tun.Queues()[0].Write(packets))
+	must(t, tun.Queues()[0].Write(packets, nil))
 	b := make([]byte, 100)
 	for i := range packets {
 		n, _, err := c.ReadFromUDP(b)
@@ -155,7 +155,7 @@ func TestRefusedPacketsAreCountedAndTheOthersArrive(t *testing.T) {
 	privateNetwork(t)
 	tun := openTUN(t, Options{Name: "t0", MTU: 1420})
 	good := udp4("10.9.8.2", "10.9.8.1", 1000, 7, []byte("x"))
-	must(t, tun.Queues()[0].Write([][]byte{good, good}))
+	must(t, tun.Queues()[0].Write([][]byte{good, good}, nil))
 	if got := tun.Drops(); got["device_down"] != 2 || len(got) != 1 {
 		t.Errorf("while down: %v", got)
 	}
@@ -163,7 +163,7 @@ func TestRefusedPacketsAreCountedAndTheOthersArrive(t *testing.T) {
 	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(10, 9, 8, 1), Port: 7})
 	must(t, err)
 	defer func() { _ = c.Close() }()
-	must(t, tun.Queues()[0].Write([][]byte{{}, {0xff, 0, 0, 0}, make([]byte, 100), good}))
+	must(t, tun.Queues()[0].Write([][]byte{{}, {0xff, 0, 0, 0}, make([]byte, 100), good}, nil))
 	_, _, err = c.ReadFromUDP(make([]byte, 100))
 	must(t, err)
 	if got := tun.Drops(); got["device_refused"] != 3 {
@@ -176,7 +176,7 @@ func TestCloseEndsARead(t *testing.T) {
 	tun := openTUN(t, Options{})
 	result := make(chan error)
 	go func() {
-		_, _, err := tun.Queues()[0].Read()
+		_, _, _, err := tun.Queues()[0].Read()
 		result <- err
 	}()
 	must(t, tun.Close())
@@ -185,10 +185,10 @@ func TestCloseEndsARead(t *testing.T) {
 			t.Errorf("Read says %v", err)
 		}
 	})
-	if _, _, err := tun.Queues()[0].Read(); !errors.Is(err, os.ErrClosed) {
+	if _, _, _, err := tun.Queues()[0].Read(); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("the next Read says %v", err)
 	}
-	if err := tun.Queues()[0].Write([][]byte{{0x45}}); !errors.Is(err, os.ErrClosed) {
+	if err := tun.Queues()[0].Write([][]byte{{0x45}}, nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("Write says %v", err)
 	}
 }
@@ -199,7 +199,7 @@ func TestDeletedInterfaceEndsReadAndWrite(t *testing.T) {
 	result := make(chan error)
 	go func() {
 		for {
-			if _, _, err := tun.Queues()[0].Read(); err != nil {
+			if _, _, _, err := tun.Queues()[0].Read(); err != nil {
 				result <- err
 				return
 			}
@@ -211,10 +211,10 @@ func TestDeletedInterfaceEndsReadAndWrite(t *testing.T) {
 			t.Errorf("Read says %v", err)
 		}
 	})
-	if _, _, err := tun.Queues()[0].Read(); !errors.Is(err, ErrGone) {
+	if _, _, _, err := tun.Queues()[0].Read(); !errors.Is(err, ErrGone) {
 		t.Errorf("the next Read says %v", err)
 	}
-	if err := tun.Queues()[0].Write([][]byte{udp4("10.9.8.2", "10.9.8.1", 1, 7, nil)}); !errors.Is(err, ErrGone) {
+	if err := tun.Queues()[0].Write([][]byte{udp4("10.9.8.2", "10.9.8.1", 1, 7, nil)}, nil); !errors.Is(err, ErrGone) {
 		t.Errorf("Write says %v", err)
 	}
 }
@@ -230,7 +230,7 @@ func TestReadWaitsThroughDownAndMove(t *testing.T) {
 	packets := make(chan packet)
 	go func() {
 		for {
-			first, rest, err := tun.Queues()[0].Read()
+			first, rest, _, err := tun.Queues()[0].Read()
 			if err != nil {
 				packets <- packet{err: err}
 				return
@@ -283,10 +283,10 @@ func TestReadAndWriteDoNotAllocate(t *testing.T) {
 	}
 	n := testing.AllocsPerRun(200, func() {
 		_ = raw.Write(send)
-		if _, _, err := q.Read(); err != nil {
+		if _, _, _, err := q.Read(); err != nil {
 			t.Fatal(err)
 		}
-		if err := q.Write(out); err != nil {
+		if err := q.Write(out, nil); err != nil {
 			t.Fatal(err)
 		}
 	})

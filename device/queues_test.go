@@ -77,7 +77,7 @@ func listenQueues(t testing.TB, tun *TUN) <-chan arrival {
 		other := tun.Queues()[(i+1)%len(tun.Queues())]
 		readers.Go(func() {
 			for {
-				first, rest, err := q.Read()
+				first, rest, partial, err := q.Read()
 				if err != nil {
 					return
 				}
@@ -96,7 +96,7 @@ func listenQueues(t testing.TB, tun *TUN) <-chan arrival {
 						copy(source, destination)
 						copy(destination, kept)
 						udp[0], udp[1], udp[2], udp[3] = udp[2], udp[3], udp[0], udp[1]
-						if err := other.Write([][]byte{p}); err != nil {
+						if err := other.Write([][]byte{p}, partial[j:j+1]); err != nil {
 							return
 						}
 					}
@@ -206,7 +206,7 @@ func TestAnInterfaceOfManyQueuesThatIsDeletedIsGoneForAll(t *testing.T) {
 	ended := make(chan error, 4)
 	for _, q := range tun.Queues() {
 		go func() {
-			_, _, err := q.Read()
+			_, _, _, err := q.Read()
 			ended <- err
 		}()
 	}

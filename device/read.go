@@ -9,32 +9,33 @@ import (
 // Read waits for a packet and then takes along what else is there without
 // waiting, at most 128 packets. Packet i is first[i] followed by rest[i];
 // first[i] holds its first 64 bytes, 128 where its headers are longer than 64,
-// or all of it, and rest[i] what remains, nil for nothing. The memory is the
-// queue's: the caller may change it until it calls Read again, and then it is
-// no more the caller's.
+// or all of it, and rest[i] what remains, nil for nothing. partial[i] says that
+// its TCP or UDP checksum is still to be computed: by Complete, or by the kernel
+// that gets the packet from a Write. The memory is the queue's: the caller may
+// change it until it calls Read again, and then it is no more the caller's.
 //
 // The error is ErrGone after the interface was deleted and os.ErrClosed after
 // Close. While the interface is down Read waits.
-func (q *Queue) Read() (first, rest [][]byte, err error) {
+func (q *Queue) Read() (first, rest [][]byte, partial []bool, err error) {
 	if q.lent {
 		q.lent = false
 		q.reading.Unlock()
 	}
 	if err := q.raw.Read(q.fill); err != nil {
-		return nil, nil, q.explain(err)
+		return nil, nil, nil, q.explain(err)
 	}
 	q.lent = true
 	if len(q.first) > 0 {
-		return q.first, q.rest, nil
+		return q.first, q.rest, q.partial, nil
 	}
-	return nil, nil, q.readErr
+	return nil, nil, nil, q.readErr
 }
 
 // Look hands use what is there to read, if anything is and nobody else has or
 // reads it. It never waits. Who has just written calls it: the local stack's
 // answer is there already, and one goroutine need not wake another for it. What
 // use is given is valid until it returns.
-func (q *Queue) Look(use func(first, rest [][]byte)) {
+func (q *Queue) Look(use func(first, rest [][]byte, partial []bool)) {
 	if !q.reading.TryLock() {
 		return
 	}
@@ -43,7 +44,7 @@ func (q *Queue) Look(use func(first, rest [][]byte)) {
 		if q.raw.Control(q.glance) != nil || len(q.first) == 0 {
 			return
 		}
-		use(q.first, q.rest)
+		use(q.first, q.rest, q.partial)
 		if !q.super.more() { // else nothing would wake who waits in Read for the rest
 			return
 		}
@@ -63,7 +64,7 @@ func (q *Queue) readWaiting(fd uintptr) (done bool) {
 // readBurst reads until nothing is there. It returns false if nothing was.
 // reading is locked.
 func (q *Queue) readBurst(fd uintptr) (done bool) {
-	q.first, q.rest = q.first[:0], q.rest[:0]
+	q.first, q.rest, q.partial = q.first[:0], q.rest[:0], q.partial[:0]
 	if q.readErr != nil {
 		return true
 	}
@@ -88,7 +89,7 @@ func (q *Queue) readBurst(fd uintptr) (done bool) {
 		if q.virtio {
 			q.take(packet)
 		} else {
-			q.add(packet)
+			q.add(packet, false)
 		}
 		q.used = (q.used + n + packetAlign - 1) &^ (packetAlign - 1)
 	}
@@ -109,11 +110,12 @@ func (q *Queue) take(b []byte) {
 		}
 		return // split goes on
 	}
-	if h.partial() && !h.complete(packet) {
+	partial := h.staysPartial(packet)
+	if h.partial() && !partial && !h.complete(packet) {
 		q.drops.header.Add(1)
 		return
 	}
-	q.add(packet)
+	q.add(packet, partial)
 }
 
 // split appends segments of the super-packet. False: the train is full, or must
@@ -125,13 +127,14 @@ func (q *Queue) split() bool {
 			return false
 		}
 		first, rest := q.super.next(q.slots[i*longFirst : (i+1)*longFirst])
-		q.first, q.rest = append(q.first, first), append(q.rest, rest)
+		q.first, q.rest, q.partial = append(q.first, first), append(q.rest, rest), append(q.partial, q.super.partial)
 	}
 	return true
 }
 
 // add appends a whole packet to the train.
-func (q *Queue) add(packet []byte) {
+func (q *Queue) add(packet []byte, partial bool) {
+	q.partial = append(q.partial, partial)
 	if len(packet) <= firstSize {
 		q.first, q.rest = append(q.first, packet), append(q.rest, nil)
 		return

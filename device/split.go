@@ -27,7 +27,8 @@ type superPacket struct {
 
 	transport int    // where the TCP or UDP header begins
 	size      int    // payload bytes of each segment but the last
-	partial   uint64 // sum of the pseudo header but for its length
+	partial   bool   // the segments stay partial
+	begun     uint64 // sum of the pseudo header but for its length, if they don't
 	noSum     bool   // UDP without checksum
 	udp       bool
 	long      bool // the headers don't fit a first part
@@ -82,8 +83,9 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 	if headers > maxHeader || headers >= len(packet) {
 		return false // no payload: nothing to cut
 	}
-	s.partial, s.noSum = 0, false
+	s.partial, s.begun, s.noSum = h.staysPartial(packet), 0, false
 	switch {
+	case s.partial:
 	case h.partial():
 		// As the kernel does it: take the length of the whole out of the sum
 		// that it left, whatever else is in there (a routing header's last
@@ -91,11 +93,11 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 		if int(h.csumOffset) != field-transport {
 			return false
 		}
-		s.partial = load16(packet[field:]) + uint64(^uint16(be16(uint16(length))))
+		s.begun = load16(packet[field:]) + uint64(^uint16(be16(uint16(length))))
 	case protocol == unix.IPPROTO_UDP && load16(packet[field:]) == 0:
 		s.noSum = true
 	default:
-		s.partial = uint64(fold(pseudo(packet, protocol, 0)))
+		s.begun = uint64(fold(pseudo(packet, protocol, 0)))
 	}
 	s.packet, s.transport, s.size, s.udp = packet, transport, int(h.gsoSize), protocol == unix.IPPROTO_UDP
 	s.long = headers > longFirst
@@ -186,11 +188,11 @@ func (s *superPacket) finish(h, payload []byte) {
 	length := uint16(total - s.transport)
 	if s.udp {
 		binary.BigEndian.PutUint16(t[4:], length)
-		if s.noSum {
+		if s.partial || s.noSum {
 			return
 		}
 		store16(t[6:], 0)
-		v := ^fold(sum(sum(s.partial+be16(length), t), payload))
+		v := ^fold(sum(sum(s.begun+be16(length), t), payload))
 		if v == 0 {
 			v = 0xffff // 0 would say that there is no sum
 		}
@@ -204,6 +206,9 @@ func (s *superPacket) finish(h, payload []byte) {
 	if s.at+len(payload) < len(s.packet) {
 		t[13] &^= tcpFIN | tcpPSH // of the last one
 	}
+	if s.partial {
+		return
+	}
 	store16(t[16:], 0)
-	store16(t[16:], ^fold(sum(sum(s.partial+be16(length), t), payload)))
+	store16(t[16:], ^fold(sum(sum(s.begun+be16(length), t), payload)))
 }

@@ -11,7 +11,7 @@
 // and [Queue.Read] with its mirror image [Queue.Write] carries the packets:
 //
 //	tun, err := device.Open(device.Options{Name: "wg0", MTU: 1420})
-//	first, rest, err := tun.Queues()[0].Read()
+//	first, rest, partial, err := tun.Queues()[0].Read()
 package device
 
 import (

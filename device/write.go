@@ -6,16 +6,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Write hands packets to the interface, in order. It may change their bytes
-// but keeps no hold on them. Packets that the kernel refuses (no IP packet,
-// interface down, no memory) are counted in [TUN.Drops] and are no error;
-// ErrGone and os.ErrClosed are as for Read.
-func (q *Queue) Write(packets [][]byte) error {
+// Write hands packets to the interface, in order. partial[i] says that the TCP
+// or UDP checksum of packets[i] has not been computed and need not be: whoever
+// vouches for the packet is trusted. nil: none is so. A packet that can't be
+// partial by the rule for Read's is dropped. Where the interface takes no
+// partial packets they are completed.
+//
+// Write may change the packets' bytes but keeps no hold on them. Packets that
+// the kernel refuses (no IP packet, interface down, no memory) are counted in
+// [TUN.Drops] and are no error; ErrGone and os.ErrClosed are as for Read.
+func (q *Queue) Write(packets [][]byte, partial []bool) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.out, q.writeErr = packets, nil
+	q.out, q.partials, q.writeErr = packets, partial, nil
 	err := q.raw.Write(q.pour)
-	q.out = nil
+	q.out, q.partials = nil, nil
 	if q.writeErr != nil {
 		return q.writeErr
 	}
@@ -29,16 +34,13 @@ func (q *Queue) Write(packets [][]byte) error {
 // has no room now drops, as every interface does.
 func (q *Queue) writeBurst(fd uintptr) (done bool) {
 	for len(q.out) > 0 {
-		r := run{n: 1}
-		if q.mergeTCP || q.mergeUDP {
-			r = runOf(q.out, q.mergeTCP, q.mergeUDP)
-		}
+		r := runOf(q.out, q.partials, q.mergeTCP, q.mergeUDP)
 		train := q.out[:r.n]
 		err := q.writeRun(fd, &r, train)
 		if err == unix.EINVAL && r.n > 1 {
 			q.refuse(&r)
 			for i := range train {
-				if err = q.writeRun(fd, &run{n: 1}, train[i:i+1]); err != nil && !q.drops.count(err, 1) {
+				if err = q.writeRun(fd, &run{n: 1, partial: r.partial}, train[i:i+1]); err != nil && !q.drops.count(err, 1) {
 					break
 				}
 				err = nil
@@ -50,6 +52,9 @@ func (q *Queue) writeBurst(fd uintptr) (done bool) {
 			return true
 		}
 		q.out = q.out[len(train):]
+		if q.partials != nil {
+			q.partials = q.partials[len(train):]
+		}
 	}
 	return true
 }
@@ -68,17 +73,21 @@ func (q *Queue) refuse(r *run) {
 // writeRun hands over packets as one: the headers are new, the payloads stay
 // where they lie.
 func (q *Queue) writeRun(fd uintptr, r *run, packets [][]byte) error {
-	if r.n == 1 && !q.virtio {
-		_, err := unix.Write(int(fd), packets[0])
-		return err
-	}
 	h := q.headers[:]
 	skip := 0
 	if r.n > 1 {
 		h, skip = h[:r.header(h, packets[0])], r.headers
 	} else {
+		single, err := q.single(packets[0], r.partial)
+		if err != nil {
+			return err
+		}
+		if !q.virtio {
+			_, err := unix.Write(int(fd), packets[0])
+			return err
+		}
 		h = h[:virtioSize]
-		clear(h) // whether the sum is right is the kernel's to find out
+		single.encode(h)
 	}
 	v := append(q.vector[:0], unix.Iovec{Base: &h[0]})
 	v[0].SetLen(len(h))
@@ -110,6 +119,23 @@ func (q *Queue) writeRun(fd uintptr, r *run, packets [][]byte) error {
 			return errno
 		}
 	}
+}
+
+// single is the header of a packet that is not merged; a partial one is made
+// ready for it.
+func (q *Queue) single(packet []byte, partial bool) (h virtioHeader, err error) {
+	if !partial {
+		return h, nil // whether the sum is right is the kernel's to find out
+	}
+	p, ok := findPartialSum(packet, len(packet))
+	switch {
+	case !ok:
+		return h, errBadPartial
+	case q.virtio && q.wanted:
+		return p.begin(packet), nil
+	}
+	p.complete(packet, nil)
+	return h, nil
 }
 
 // writev is writev(2); x/sys has only one that allocates.

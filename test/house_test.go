@@ -13,15 +13,16 @@ import (
 )
 
 // mayImport lists what each package of the product may import of ours. Imports
-// point one way: cmd to transport to crypto; device, sockets and crypto are
-// leaves.
+// point one way: cmd to transport to crypto; device, sockets, extension and
+// crypto are leaves.
 var mayImport = map[string][]string{
 	"stunnel/crypto":                    {},
 	"stunnel/device":                    {},
 	"stunnel/device/netconf":            {},
 	"stunnel/transport/socket":          {},
-	"stunnel/transport":                 {"stunnel/crypto", "stunnel/transport/socket"},
-	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/cmd/internal/conf/nearest"},
+	"stunnel/transport/extension":       {},
+	"stunnel/transport":                 {"stunnel/crypto", "stunnel/transport/socket", "stunnel/transport/extension"},
+	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/transport", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
 	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",

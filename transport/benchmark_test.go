@@ -17,7 +17,7 @@ type nowhere struct {
 	packets int
 }
 
-func (q *nowhere) Write(packets [][]byte) error {
+func (q *nowhere) Write(packets [][]byte, _ []bool) error {
 	q.packets += len(packets)
 	return nil
 }
@@ -33,8 +33,8 @@ func BenchmarkInbound(b *testing.B) {
 			for range n {
 				packets = append(packets, packet("10.0.0.1", "10.0.0.2", 1420))
 			}
-			first, rest := split(packets...)
-			from.lanes[0].outbound(first, rest, *clock)
+			first, rest, partial := split(packets...)
+			from.lanes[0].outbound(first, rest, partial, *clock)
 			if len(from.wire.sent) != n {
 				b.Fatalf("%d messages, want %d", len(from.wire.sent), n)
 			}

@@ -71,8 +71,8 @@ func TestWhoKnowsWhyAHandshakeFailsSaysSoOnceAMinute(t *testing.T) {
 	t.Run("address that is not the peer's", func(t *testing.T) {
 		a, b, clock := shook(t)
 		log := b.logged()
-		first, rest := split(packet("10.0.0.9", "10.0.0.2", 100), packet("10.0.0.9", "10.0.0.2", 100))
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packet("10.0.0.9", "10.0.0.2", 100), packet("10.0.0.9", "10.0.0.2", 100))
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		a.pass(b)
 		wantClue(t, log, clueBadSource, "10.0.0.9")
 	})
@@ -97,8 +97,8 @@ func TestAPeerThatComesBackHasItsName(t *testing.T) {
 
 func TestMulticastThatIsNobodysIsCountedApart(t *testing.T) {
 	e := newEnd(t, new(time.Duration), "192.0.2.1:1")
-	first, rest := split(packet("10.0.0.1", "224.0.0.22", 40), packet("10.0.0.1", "10.9.9.9", 40))
-	e.lanes[0].outbound(first, rest, 0)
+	first, rest, partial := split(packet("10.0.0.1", "224.0.0.22", 40), packet("10.0.0.1", "10.9.9.9", 40))
+	e.lanes[0].outbound(first, rest, partial, 0)
 	if d := e.Status().Drops; d["no_peer"] != 1 || d["no_peer_multicast"] != 1 {
 		t.Errorf("drops are %v", d)
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"net/netip"
 	"time"
 
@@ -23,6 +24,11 @@ type Config struct {
 	// FwMark is the mark (SO_MARK) of the tunnel's own packets; 0 is no mark.
 	FwMark *uint32
 
+	// TrustedChecksums says whether packets whose checksum a local stack has left
+	// to the network card travel so between two stunnels, both ways. A new Tunnel
+	// has it on.
+	TrustedChecksums *bool
+
 	// ReplacePeers removes every peer before Peers are looked at.
 	ReplacePeers bool
 
@@ -32,7 +38,8 @@ type Config struct {
 
 // PeerConfig adds a peer, or changes or removes the one with this PublicKey.
 // What is nil, false or empty is left alone; a new peer begins with no name, no
-// preshared key, no endpoint, no persistent keepalive and no allowed IPs.
+// preshared key, no endpoint, no persistent keepalive, no allowed IPs and
+// ExtensionsAuto.
 type PeerConfig struct {
 	// PublicKey says which peer is meant. It is the only field that is required.
 	// Our own public key is passed over in silence, as WireGuard does.
@@ -61,6 +68,9 @@ type PeerConfig struct {
 	// when nothing else was, in whole seconds from 0 to 65535; 0 is off.
 	PersistentKeepalive *time.Duration
 
+	// Extensions says what may be spoken with the peer beside WireGuard.
+	Extensions *Extensions
+
 	// ReplaceAllowedIPs removes all allowed IPs before AllowedIPs are applied.
 	ReplaceAllowedIPs bool
 
@@ -74,4 +84,29 @@ type PeerConfig struct {
 type AllowedIPChange struct {
 	Prefix netip.Prefix
 	Remove bool
+}
+
+// Extensions is what may be spoken with a peer beside WireGuard
+// (docs/protocol-extensions.md).
+type Extensions uint8
+
+const (
+	ExtensionsAuto     Extensions = iota // what the peer announces, else plain WireGuard
+	ExtensionsOff                        // plain WireGuard
+	ExtensionsRequired                   // no packet goes or comes before the peer has announced them
+)
+
+var extensionsNames = [...]string{ExtensionsAuto: "auto", ExtensionsOff: "off", ExtensionsRequired: "required"}
+
+// String is the word for e in configuration files: auto, off or required.
+func (e Extensions) String() string { return extensionsNames[e] }
+
+// ParseExtensions reads the word that String writes.
+func ParseExtensions(word string) (Extensions, error) {
+	for e, name := range extensionsNames {
+		if word == name {
+			return Extensions(e), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is none of auto, off and required", word)
 }

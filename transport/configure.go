@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // Configure applies c as documented there. What can fail, changing the port or
@@ -23,6 +24,11 @@ func (t *Tunnel) Configure(c Config) error {
 	if c.PrivateKey != nil {
 		if err := t.setPrivateKey(*c.PrivateKey); err != nil {
 			return err
+		}
+	}
+	if c.TrustedChecksums != nil && t.trusted.Swap(*c.TrustedChecksums) != *c.TrustedChecksums {
+		for _, p := range t.peers.all() {
+			p.announce(t.now())
 		}
 	}
 	if c.ReplacePeers {
@@ -145,6 +151,7 @@ func (t *Tunnel) removePeers(gone func(*peer) bool) {
 		return false
 	})
 	for _, p := range removed {
+		p.sayGoodbye(extension.Removed, t.now())
 		t.allowedIPs.RemoveAll(p)
 		p.stop(true)
 	}
@@ -179,6 +186,9 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p.mu.Lock()
 		p.psk = *c.PresharedKey
 		p.mu.Unlock()
+	}
+	if c.Extensions != nil {
+		p.setExtensions(*c.Extensions, t.now())
 	}
 	if c.Endpoint != nil {
 		if p.setEndpoint(*c.Endpoint) && t.isUp() {
@@ -239,6 +249,8 @@ func (t *Tunnel) Status() Status {
 		Lanes:      len(t.lanes),
 		Offloads:   t.offloads(),
 		Drops:      t.deviceDrops(t.drops.counts()),
+
+		TrustedChecksums: t.trusted.Load(),
 	}
 	if s.Up {
 		s.ListenPort = t.openPort()
@@ -268,8 +280,20 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	if at := p.lastHandshake.Load(); at != 0 {
 		s.LastHandshake = time.Unix(0, at)
 	}
+	s.RoundTrip, s.EchoesSent, s.EchoesLost = p.echoes.summary(t.now())
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.PresharedKey = p.psk
+	h := &p.hellos
+	s.Extensions, s.Refused, s.Downgrades, s.Goodbye = p.extensions(), h.refused, h.lapses, h.goodbye
+	switch {
+	case h.holds:
+		s.Software = softwareOf(&h.heard)
+		if h.refused == "" {
+			s.Announced = announced(h.heard.Capabilities)
+		}
+	case h.isPlain:
+		s.Software = "wireguard"
+	}
 	return s
 }

@@ -26,10 +26,16 @@ const (
 	dropReplayed
 	dropBadPacket
 	dropBadSource
+	dropExtensionsOff
+	dropBadExtension
+	dropUnknownExtension
+	dropNotAnnounced // what we have not said that we open
+	dropBeforeHello  // extensions are required, and the peer has announced none
 	dropBadFragment
 	dropFragmentMissing
 	dropReassemblyFull
 	dropReassemblyMemory
+	dropUntrustedChecksum
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
@@ -63,10 +69,16 @@ var dropNames = [dropReasons]string{
 	dropReplayed:           "replayed",
 	dropBadPacket:          "bad_packet",
 	dropBadSource:          "bad_source",
+	dropExtensionsOff:      "extensions_off",
+	dropBadExtension:       "bad_extension",
+	dropUnknownExtension:   "unknown_extension",
+	dropNotAnnounced:       "not_announced",
+	dropBeforeHello:        "before_hello",
 	dropBadFragment:        "bad_fragment",
 	dropFragmentMissing:    "fragment_missing",
 	dropReassemblyFull:     "reassembly_full",
 	dropReassemblyMemory:   "reassembly_memory",
+	dropUntrustedChecksum:  "untrusted_checksum",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",

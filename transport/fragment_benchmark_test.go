@@ -25,14 +25,14 @@ func BenchmarkOutboundFragments(b *testing.B) {
 			for i := range packets {
 				packets[i] = packet("10.0.0.1", "10.0.0.2", 1500)
 			}
-			first, rest := split(packets...)
+			first, rest, partial := split(packets...)
 			from.wire.recycle = true
 			from.wire.sent, from.wire.sizes = make([][]byte, 0, 64), make([]int, 0, 64)
 			b.SetBytes(int64(len(packets)) * 1500)
 			b.ReportAllocs()
 			for b.Loop() {
 				from.wire.sent, from.wire.sizes = from.wire.sent[:0], from.wire.sizes[:0]
-				from.lanes[0].outbound(first, rest, *clock)
+				from.lanes[0].outbound(first, rest, partial, *clock)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(packets)), "ns/packet")
 		})
@@ -53,8 +53,8 @@ func BenchmarkInboundFragments(b *testing.B) {
 				for i := range packets {
 					packets[i] = packet("10.0.0.1", "10.0.0.2", 1500)
 				}
-				first, rest := split(packets...)
-				from.lanes[0].outbound(first, rest, *clock)
+				first, rest, partial := split(packets...)
+				from.lanes[0].outbound(first, rest, partial, *clock)
 				var sealed [][]byte
 				for i, msg := range from.wire.sent {
 					if ordered || i%2 == 1 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // FuzzCut cuts a packet of any length, set aside as any queue might, for any
@@ -25,7 +26,7 @@ func FuzzCut(f *testing.F) {
 		}
 		n, size := shape(len(whole), int(mtu), int(limit))
 		if n == 0 {
-			if limit == 0 && len(whole) <= maxPacket || limit >= fragmentHeader+1 && len(whole) <= maxFragments*(int(limit)-fragmentHeader) {
+			if limit == 0 && len(whole) <= maxPacket || limit >= extension.HeaderSize+1 && len(whole) <= maxFragments*(int(limit)-extension.HeaderSize) {
 				t.Fatalf("%d bytes are too large for a path of %d", length, limit)
 			}
 			return
@@ -116,6 +117,9 @@ func FuzzFragments(f *testing.F) {
 		w.allowedIPs.Insert(netip.MustParsePrefix("10.0.0.3/32"), other.peer)
 		w.allowedIPs.Publish()
 		routes := w.allowedIPs.Snapshot()
+		for _, s := range sessions {
+			s.opens.Store(uint32(w.capabilities()))
+		}
 
 		sent := make([]map[crypto.Counter]fragment, len(sessions))
 		counters := make([]crypto.Counter, len(sessions))
@@ -145,13 +149,13 @@ func FuzzFragments(f *testing.F) {
 					plaintext = plaintext[:len(plaintext)/2]
 				}
 				sent[e.session][counter] = fragment{e.index, e.last, part}
-				w.lanes[e.lane].join(sessions[e.session], counter, plaintext, routes, w.now)
+				w.lanes[e.lane].hear(sessions[e.session], counter, plaintext, routes, w.now)
 			}
 			if next := i + 1; e.ends || next == len(all) || all[next].pass > 0 || all[next].lane != e.lane || all[next].session != e.session {
 				l := w.lanes[e.lane]
 				l.disperse(sessions[e.session], routes, w.now)
-				l.deliver(l.packets)
-				l.packets, l.arena = l.packets[:0], l.arena[:0]
+				l.deliver(l.packets, l.partial)
+				l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
 			}
 			w.check()
 		}

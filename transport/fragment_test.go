@@ -9,10 +9,14 @@ import (
 	"unsafe"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
-// carry makes a path of p: what the largest message may have.
-func (p *peer) carry(limit int) { p.carries.Store(int32(limit)) }
+// carry makes a path of p, which takes fragments: what the largest message may have.
+func (p *peer) carry(limit int) {
+	p.carries.Store(int32(limit))
+	p.sessions.current.Load().speaks.Store(uint32(understands | extension.Fragments))
+}
 
 // toward is how e sees other.
 func (e *end) toward(other *end) *peer { return e.peers.lookup(other.key.Public()) }
@@ -104,6 +108,16 @@ func TestAPacketLongerThanThePathIsCutIntoNearlyEqualParts(t *testing.T) {
 	}
 }
 
+// isFragment says whether a plaintext is a fragment.
+func isFragment(plaintext []byte) bool { return plaintext[0] == byte(extension.KindFragment) }
+
+// parseFragment reads one.
+func parseFragment(plaintext []byte) (f fragment, ok bool) {
+	kind, flags, part, ok := extension.Split(plaintext)
+	index, last, may := flags.Fragment()
+	return fragment{index, last, part}, ok && may && kind == extension.KindFragment && len(part) > 0
+}
+
 // within says whether b is a piece of one of some memories.
 func within(b []byte, memories ...[]byte) bool {
 	at := uintptr(unsafe.Pointer(&b[0]))
@@ -139,8 +153,8 @@ func TestAPacketOfMoreThanEightFragmentsIsTooLarge(t *testing.T) {
 		a.toward(b).carry(c.limit)
 		a.wire.sent = nil
 		before := a.Status().Peers[0].Drops["too_large"]
-		first, rest := split(packet("10.0.0.1", "10.0.0.2", c.size))
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packet("10.0.0.1", "10.0.0.2", c.size))
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		dropped := a.Status().Peers[0].Drops["too_large"] - before
 		if len(a.wire.sent) != c.want || dropped != 1 && c.want == 0 || dropped != 0 && c.want > 0 {
 			t.Errorf("%d bytes on a path of %d: %d messages, %d dropped", c.size, c.limit, len(a.wire.sent), dropped)
@@ -160,7 +174,7 @@ func TestOnlyPacketsAndFramesAreCut(t *testing.T) {
 		a.wire.sent = nil
 		a.lanes[0].sealer.send(s, a.wire, [][]byte{long[:64]}, [][]byte{long[64:]}, *clock)
 		want := 1
-		if kind := begin >> 4; kind == 4 || kind == 6 || kind == 0xc || kind == 0xe || begin == kindFrame {
+		if kind := begin >> 4; kind == 4 || kind == 6 || kind == 0xc || kind == 0xe || begin == int(extension.KindFrame) {
 			want = 2
 		}
 		if len(a.wire.sent) != want {
@@ -182,8 +196,8 @@ func TestFragmentsOfAPacketHaveCountersThatFollowEachOther(t *testing.T) {
 			binary.BigEndian.PutUint32(p[ipv4HeaderSize:], uint32(i))
 			packets = append(packets, p)
 		}
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		plain, counters := a.opened(t, b, a.wire.sent)
 		var got [][]byte
 		for i := 0; i < len(plain); {
@@ -218,8 +232,8 @@ func TestEqualPacketsCutLeaveAsOneTrain(t *testing.T) {
 		for range 32 {
 			packets = append(packets, packet("10.0.0.1", "10.0.0.2", size))
 		}
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		if len(a.wire.sizes) != 1 || len(a.wire.sent) != 64 {
 			t.Errorf("32 packets of %d bytes: %d sends of %d messages, want 1 of 64", size, len(a.wire.sizes), len(a.wire.sent))
 		}

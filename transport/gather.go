@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // arenaSize is how much a lane can hold of packets made of fragments before it
@@ -20,13 +21,14 @@ type gathering struct {
 	parts  [maxFragments][]byte
 }
 
-// join takes the plaintext of a fragment that has passed the replay decision,
-// and passes the packet on if that has made it whole. What does not continue
-// the packet that is being gathered goes where all lanes look for the rest.
-func (l *lane) join(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) {
-	f, ok := parseFragment(plaintext)
-	id, g := counter-crypto.Counter(f.index), &l.gathered
-	if !ok || counter < id {
+// join takes a fragment that has passed the replay decision, and passes the
+// packet on if that has made it whole. What does not continue the packet that is
+// being gathered goes where all lanes look for the rest.
+func (l *lane) join(s *session, counter crypto.Counter, flags extension.Flags, part []byte, routes *routes[*peer], now time.Duration) {
+	index, last, ok := flags.Fragment()
+	f := fragment{index, last, part}
+	id, g := counter-crypto.Counter(index), &l.gathered
+	if !ok || len(part) == 0 || counter < id {
 		s.peer.drops.add(dropBadFragment, 1)
 		if g.n > 0 && g.id == id {
 			g.n = 0
@@ -51,17 +53,17 @@ func (l *lane) join(s *session, counter crypto.Counter, plaintext []byte, routes
 	g.n++
 	g.length += len(f.part)
 	if f.last {
-		l.assemble(s.peer, routes, now)
+		l.assemble(s, routes, now)
 	}
 }
 
 // assemble makes one packet of what is gathered and passes it on.
-func (l *lane) assemble(p *peer, routes *routes[*peer], now time.Duration) {
+func (l *lane) assemble(s *session, routes *routes[*peer], now time.Duration) {
 	g := &l.gathered
 	parts := g.parts[:g.n]
 	g.n = 0
 	if g.length > maxWhole {
-		p.drops.add(dropBadFragment, 1)
+		s.peer.drops.add(dropBadFragment, 1)
 		return
 	}
 	l.makeRoom(g.length)
@@ -69,7 +71,7 @@ func (l *lane) assemble(p *peer, routes *routes[*peer], now time.Duration) {
 	for _, part := range parts {
 		l.arena = append(l.arena, part...)
 	}
-	l.admit(p, l.arena[begin:len(l.arena):len(l.arena)], routes, now)
+	l.admit(s, l.arena[begin:len(l.arena):len(l.arena)], routes, now)
 }
 
 // disperse gives up gathering: what has come so far is kept beyond the burst.
@@ -93,7 +95,7 @@ func (l *lane) insert(s *session, id crypto.Counter, f fragment, routes *routes[
 	}
 	if packet != nil {
 		l.arena = packet
-		l.admit(s.peer, packet[begin:len(packet):len(packet)], routes, now)
+		l.admit(s, packet[begin:len(packet):len(packet)], routes, now)
 	}
 }
 
@@ -107,7 +109,7 @@ func (l *lane) makeRoom(n int) {
 		return
 	}
 	if len(l.packets) > 0 {
-		l.deliver(l.packets)
+		l.deliver(l.packets, l.partial)
 	}
-	l.packets, l.arena = l.packets[:0], l.arena[:0]
+	l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
 }

@@ -34,11 +34,12 @@ func (e *end) written() [][]byte {
 // copying is a stack whose packets outlive the burst.
 type copying struct{ *stack }
 
-func (q copying) Write(packets [][]byte) error {
-	for _, p := range packets {
-		q.stack.written = append(q.stack.written, bytes.Clone(p))
+func (q copying) Write(packets [][]byte, partial []bool) error {
+	copies := make([][]byte, len(packets))
+	for i := range packets {
+		copies[i] = bytes.Clone(packets[i])
 	}
-	return nil
+	return q.stack.Write(copies, partial)
 }
 
 // sealed are messages with plaintexts of the test's own, under counters one
@@ -75,8 +76,8 @@ func TestPacketsInFragmentsArriveAsTheyWereSentHoweverTheyAreReceived(t *testing
 		packets = append(packets, packet("10.0.0.1", "10.0.0.2", size))
 	}
 	for _, n := range []int{1, 2, 3, 5, 100} {
-		first, rest := split(packets...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(packets...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		for part := range slices.Chunk(a.wire.sent, n) {
 			b.lanes[0].inbound(a.datagrams(part), *clock)
 		}
@@ -104,8 +105,8 @@ func TestABurstOfPacketsInFragmentsMayBeLargerThanTheArena(t *testing.T) {
 			packets = append(packets, packet("10.0.0.1", "10.0.0.2", 100+i))
 		}
 	}
-	first, rest := split(packets...)
-	a.lanes[0].outbound(first, rest, *clock)
+	first, rest, partial := split(packets...)
+	a.lanes[0].outbound(first, rest, partial, *clock)
 	b.lanes[0].inbound(a.datagrams(a.wire.sent), *clock)
 	if got := b.written(); !slices.EqualFunc(got, packets, bytes.Equal) {
 		t.Errorf("%d packets arrived, or differ; %d were sent", len(got), len(packets))
@@ -123,18 +124,18 @@ func TestAFragmentThatCannotBeIsRefusedAndEndsItsPacket(t *testing.T) {
 	tooLong := plainFragment(1, false, whole[100:200], 0)
 	tooLong = tooLong[:len(tooLong)-1]
 	for _, c := range []struct {
-		name string
-		bad  []byte
-		ends bool
+		name, drop string
+		bad        []byte
+		ends       bool
 	}{
-		{"an empty part", empty, true},
-		{"a part that is not all there", tooLong, true},
-		{"an empty last part", plainFragment(1, true, nil, 0), true},
-		{"a first part that is the last one", plainFragment(0, true, whole, 4), false},
-		{"a ninth part", plainFragment(8, false, whole[100:200], 0), false},
-		{"an index beyond all", plainFragment(127, true, whole[100:200], 0), false},
-		{"a kind and nothing else", []byte{3}, false},
-		{"half a header", []byte{3, 2, 0}, false},
+		{"an empty part", "bad_fragment", empty, true},
+		{"an empty last part", "bad_fragment", plainFragment(1, true, nil, 0), true},
+		{"a first part that is the last one", "bad_fragment", plainFragment(0, true, whole, 4), false},
+		{"a ninth part", "bad_fragment", plainFragment(8, false, whole[100:200], 0), false},
+		{"an index beyond all", "bad_fragment", plainFragment(127, true, whole[100:200], 0), false},
+		{"a part that is not all there", "bad_extension", tooLong, false},
+		{"a kind and nothing else", "bad_extension", []byte{3}, false},
+		{"half a header", "bad_extension", []byte{3, 2, 0}, false},
 	} {
 		for _, waits := range []bool{false, true} {
 			a, b, clock := shook(t)
@@ -147,7 +148,7 @@ func TestAFragmentThatCannotBeIsRefusedAndEndsItsPacket(t *testing.T) {
 				b.lanes[0].inbound(a.datagrams(msgs), *clock)
 			}
 			drops := b.toward(a).drops.counts()
-			if len(b.written()) != 0 || drops["bad_fragment"] != 1 || len(drops) != 1 {
+			if len(b.written()) != 0 || drops[c.drop] != 1 || len(drops) != 1 {
 				t.Errorf("%s: a packet came out, or drops %v", c.name, drops)
 			}
 			// The last part is a packet of its own if the first has gone.
@@ -180,10 +181,9 @@ func TestAFirstFragmentThatIsTheLastEndsWhatWaitedForIt(t *testing.T) {
 // The id is counter - index, which cannot be below the first counter.
 func TestAFragmentWhosePacketBeganBeforeTheFirstCounterIsRefused(t *testing.T) {
 	a, b, clock := shook(t)
-	msgs := sealed(t, b.toward(a).usable(*clock), plainFragment(1, true, make([]byte, 50), 0))
-	if c := crypto.MessageCounter(msgs[0]); c != 0 {
-		t.Fatalf("b has already sent under counter 0, this is %d", c)
-	}
+	s := b.toward(a).usable(*clock)
+	index := int(s.Sent()) + 1 // one more than its counter: b has said hello
+	msgs := sealed(t, s, plainFragment(index, true, make([]byte, 50), 0))
 	a.lanes[0].inbound(b.datagrams(msgs), *clock)
 	if drops := a.toward(b).drops.counts(); drops["bad_fragment"] != 1 || a.reassembly.held != 0 {
 		t.Errorf("drops %v, %d bytes held", drops, a.reassembly.held)
@@ -393,9 +393,9 @@ func TestFragmentsOfAPacketMeetWhateverLaneTheyComeBy(t *testing.T) {
 			packets[i] = packet("10.0.0.1", "10.0.0.2", 201+random.IntN(8*196-201))
 			binary.BigEndian.PutUint32(packets[i][ipv4HeaderSize:], uint32(round*maxOpenWholes+i))
 		}
-		first, rest := split(packets...)
+		first, rest, partial := split(packets...)
 		a.wire.sent = nil
-		a.lanes[0].outbound(first, rest, *clock)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		var bursts [lanes][][]byte
 		for _, msg := range a.wire.sent {
 			i := random.IntN(lanes)
@@ -433,14 +433,14 @@ func TestNoAllocationPerPacketInFragments(t *testing.T) {
 		for i := range packets {
 			packets[i] = packet("10.0.0.1", "10.0.0.2", 1500)
 		}
-		first, rest := split(packets...)
+		first, rest, partial := split(packets...)
 		a.wire.recycle = true
 		a.wire.sent, a.wire.sizes = make([][]byte, 0, 64), make([]int, 0, 64)
 		burst := make([]socket.Datagram, 0, 64)
 		b.stack.written = make([][]byte, 0, 64)
 		run := func() {
 			a.wire.sent, a.wire.sizes, b.stack.written = a.wire.sent[:0], a.wire.sizes[:0], b.stack.written[:0]
-			a.lanes[0].outbound(first, rest, *clock)
+			a.lanes[0].outbound(first, rest, partial, *clock)
 			for i := range a.wire.sent {
 				msg := a.wire.sent[c.order(i, len(a.wire.sent))]
 				burst = append(burst, socket.Datagram{Data: msg, Path: socket.Path{Remote: a.addr}})

@@ -218,6 +218,7 @@ func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
 		return
 	}
 	if response := p.respond(responder, len(msg), from, now); response != nil {
+		p.measurePath(from.Remote)
 		p.sendSealed(response, len(response))
 	}
 }
@@ -277,8 +278,10 @@ func (t *Tunnel) finish(msg []byte, from socket.Path, now time.Duration) {
 		}
 		return
 	}
+	p.measurePath(from.Remote)
 	p.tell(news)
 	p.sendKeepalive(now)
+	p.sayHello(now)
 }
 
 // errNotPending: a handshake that has been given up, or completed, meanwhile.
@@ -302,18 +305,21 @@ func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (news str
 	p.sessions.addInitiated(s, p.dropSession)
 	p.tunnel.indices.promote(s)
 	p.sessionDerived(now)
-	return p.completed(), nil
+	return p.completed(s, now), nil
 }
 
 func (p *peer) newSession(k *crypto.Keypair, now time.Duration) *session {
 	p.serial++
-	return &session{Keypair: k, peer: p, created: now, serial: p.serial}
+	s := &session{Keypair: k, peer: p, created: now, serial: p.serial}
+	p.inherit(s)
+	return s
 }
 
 // completed is of a handshake that both ends know to be complete. mu is held.
 // It returns what of that is news to people, "" if nothing is.
-func (p *peer) completed() (news string) {
+func (p *peer) completed(s *session, now time.Duration) (news string) {
 	p.handshakeComplete()
+	p.beginHello(s, now)
 	switch {
 	case !p.introduced:
 		news = "first handshake"
@@ -339,7 +345,7 @@ func (p *peer) confirm(s *session, now time.Duration) {
 	p.mu.Lock()
 	confirmed, news := p.sessions.confirm(s, p.dropSession), ""
 	if confirmed {
-		news = p.completed()
+		news = p.completed(s, now)
 	}
 	p.mu.Unlock()
 	if confirmed {

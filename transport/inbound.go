@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -18,8 +19,11 @@ import (
 //  3. Their session opens them in place, all at once: one verdict each.
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
-//  6. Fragments become packets again (gather.go).
+//  6. Fragments become packets again (gather.go); what else is an extension and
+//     no packet goes its own way here (control.go).
 //  7. Length and source address are checked: is this packet's sender this peer?
+//     A checksum that its stack has left is left to ours, if we have said that
+//     we trust (partial.go).
 //  8. What passed goes to the queue, the whole burst in one write.
 //  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
@@ -39,7 +43,7 @@ func (l *lane) runInbound(sock Socket) error {
 }
 
 func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets, l.arena = l.packets[:0], l.arena[:0]
+	l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
@@ -58,7 +62,7 @@ func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
 		start = end
 	}
 	if len(l.packets) > 0 {
-		l.deliver(l.packets)
+		l.deliver(l.packets, l.partial)
 		l.queue.Look(l.answer)
 	}
 }
@@ -119,15 +123,16 @@ func (l *lane) accept(s *session, now time.Duration) {
 		if s.replay.Newest() == counter {
 			p.move(s, l.from[i])
 		}
-		if len(l.plain[i]) == 0 {
-			continue // a keepalive
+		switch plain := l.plain[i]; {
+		case len(plain) == 0: // a keepalive
+		case plain[0]>>4 == 0:
+			if l.hear(s, counter, plain, routes, now) {
+				data++
+			}
+		default:
+			data++
+			l.admit(s, plain, routes, now)
 		}
-		data++
-		if isFragment(l.plain[i]) {
-			l.join(s, counter, l.plain[i], routes, now)
-			continue
-		}
-		l.admit(p, l.plain[i], routes, now)
 	}
 	l.disperse(s, routes, now)
 	if accepted == 0 {
@@ -137,6 +142,14 @@ func (l *lane) accept(s *session, now time.Duration) {
 	p.authenticatedReceived(now)
 	if data > 0 {
 		p.dataReceived(now)
+		p.wantEcho(s, now)
+		p.sayHelloAgain(now)
+	}
+	if l.greeted {
+		l.greeted = false
+		p.acknowledgeHello(now)
+	} else {
+		p.sayHello(now)
 	}
 	if s.Initiator() && now-s.created >= rekeyOnReceiveAfter && p.sessions.current.Load() == s &&
 		p.timers.rekeyedOnReceive.CompareAndSwap(false, true) {
@@ -146,10 +159,20 @@ func (l *lane) accept(s *session, now time.Duration) {
 
 // admit puts the packet in a plaintext, whatever brought it, to those that go
 // to the queue, if it may pass.
-func (l *lane) admit(p *peer, plaintext []byte, routes *routes[*peer], now time.Duration) {
+func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
+	p := s.peer
+	partial := unmarkPartial(plaintext)
+	if partial && !s.mayGet(extension.TrustedChecksums) {
+		p.drops.add(dropUntrustedChecksum, 1)
+		return
+	}
 	packet := trim(plaintext)
 	if packet == nil {
 		p.drops.add(dropBadPacket, 1)
+		return
+	}
+	if p.silenced(s) {
+		p.drops.add(dropBeforeHello, 1)
 		return
 	}
 	if owner, _ := routes.source(packet); owner != p {
@@ -157,14 +180,15 @@ func (l *lane) admit(p *peer, plaintext []byte, routes *routes[*peer], now time.
 		l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 		return
 	}
-	l.packets = append(l.packets, packet)
+	l.packets, l.partial = append(l.packets, packet), append(l.partial, partial)
 }
 
-// deliver hands packets to the local stack. Both directions of a lane do.
-func (l *lane) deliver(packets [][]byte) {
+// deliver hands packets to the local stack, partial ones as such. Both
+// directions of a lane do.
+func (l *lane) deliver(packets [][]byte, partial []bool) {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	if err := l.queue.Write(packets); err != nil {
+	if err := l.queue.Write(packets, partial); err != nil {
 		l.tunnel.drops.add(dropWriteFailed, len(packets))
 	}
 }

@@ -44,15 +44,26 @@ func (w *wire) Send(train []byte, size int, _ socket.Path) error {
 }
 
 // stack is a Queue that keeps what is written.
-type stack struct{ written [][]byte }
+type stack struct {
+	written [][]byte
+	partial []bool // of written
+}
 
-func (q *stack) Read() (first, rest [][]byte, err error) { panic("the test calls outbound itself") }
-func (q *stack) Look(func(first, rest [][]byte))         {}
-func (q *stack) Close() error                            { return nil }
-func (q *stack) Write(packets [][]byte) error {
-	q.written = append(q.written, packets...)
+func (q *stack) Read() ([][]byte, [][]byte, []bool, error)       { panic("the test calls outbound itself") }
+func (q *stack) Look(func(first, rest [][]byte, partial []bool)) {}
+func (q *stack) Close() error                                    { return nil }
+func (q *stack) Write(packets [][]byte, partial []bool) error {
+	if partial == nil {
+		partial = make([]bool, len(packets))
+	}
+	q.written, q.partial = append(q.written, packets...), append(q.partial, partial...)
 	return nil
 }
+
+// Complete writes no sum, but what a test can find.
+func (q *stack) Complete(first, _ []byte) { copy(first[26:], completed) }
+
+var completed = []byte{0xc0, 0xde}
 
 // end is one tunnel whose goroutines do not run: the test is all of them.
 type end struct {
@@ -136,12 +147,12 @@ func packet(source, destination string, size int) []byte {
 }
 
 // split is how a queue gives packets.
-func split(packets ...[]byte) (first, rest [][]byte) {
+func split(packets ...[]byte) (first, rest [][]byte, partial []bool) {
 	for _, p := range packets {
 		n := min(64, len(p))
 		first, rest = append(first, p[:n]), append(rest, p[n:])
 	}
-	return first, rest
+	return first, rest, make([]bool, len(packets))
 }
 
 func TestABurstArrivesAsItWasSent(t *testing.T) {
@@ -150,8 +161,8 @@ func TestABurstArrivesAsItWasSent(t *testing.T) {
 	for _, size := range []int{20, 63, 64, 65, 100, 1419, 1420, 1420, 1420, 700, 700, 1420, 9000} {
 		packets = append(packets, packet("10.0.0.1", "10.0.0.2", size))
 	}
-	first, rest := split(packets...)
-	a.lanes[0].outbound(first, rest, *clock)
+	first, rest, partial := split(packets...)
+	a.lanes[0].outbound(first, rest, partial, *clock)
 	for _, size := range a.wire.sizes {
 		if size > 16+1424+16 && size != 9000+32 {
 			t.Errorf("a message of %d bytes", size)
@@ -172,8 +183,8 @@ func TestEqualPacketsLeaveAsOneTrain(t *testing.T) {
 	}
 	packets = append(packets, big[:0:0])
 	packets[40] = packet("10.0.0.1", "10.0.0.2", 500) // a shorter one may end a train
-	first, rest := split(packets...)
-	a.lanes[0].outbound(first, rest, *clock)
+	first, rest, partial := split(packets...)
+	a.lanes[0].outbound(first, rest, partial, *clock)
 	if len(a.wire.sizes) != 1 || len(a.wire.sent) != 41 {
 		t.Errorf("%d sends of %d messages, want 1 of 41", len(a.wire.sizes), len(a.wire.sent))
 	}
@@ -182,9 +193,9 @@ func TestEqualPacketsLeaveAsOneTrain(t *testing.T) {
 	for range 100 {
 		packets = append(packets, small)
 	}
-	first, rest = split(packets...)
+	first, rest, partial = split(packets...)
 	a.wire.sent, a.wire.sizes = nil, nil
-	a.lanes[0].outbound(first, rest, *clock)
+	a.lanes[0].outbound(first, rest, partial, *clock)
 	if len(a.wire.sizes) != 2 || len(a.wire.sent) != 100 {
 		t.Errorf("%d sends of %d messages, want 2 (64 and 36) of 100", len(a.wire.sizes), len(a.wire.sent))
 	}
@@ -215,8 +226,8 @@ func TestABurstIsJudgedMessageByMessage(t *testing.T) {
 				sending[i] = liar
 			}
 		}
-		first, rest := split(sending...)
-		a.lanes[0].outbound(first, rest, *clock)
+		first, rest, partial := split(sending...)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		var burst []socket.Datagram
 		for i, msg := range a.wire.sent {
 			msg = bytes.Clone(msg)
@@ -247,15 +258,16 @@ func TestNoAllocationPerPacket(t *testing.T) {
 	for range 46 {
 		packets = append(packets, packet("10.0.0.1", "10.0.0.2", 1420))
 	}
-	first, rest := split(packets...)
+	first, rest, partial := split(packets...)
 	a.wire.recycle = true
 	a.wire.sent = make([][]byte, 0, 64)
 	a.wire.sizes = make([]int, 0, 64)
 	burst := make([]socket.Datagram, 0, 64)
 	b.stack.written = make([][]byte, 0, 64)
 	run := func() {
-		a.wire.sent, a.wire.sizes, b.stack.written, burst = a.wire.sent[:0], a.wire.sizes[:0], b.stack.written[:0], burst[:0]
-		a.lanes[0].outbound(first, rest, *clock)
+		a.wire.sent, a.wire.sizes, burst = a.wire.sent[:0], a.wire.sizes[:0], burst[:0]
+		b.stack.written, b.stack.partial = b.stack.written[:0], b.stack.partial[:0]
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		for _, msg := range a.wire.sent {
 			burst = append(burst, socket.Datagram{Data: msg, Path: socket.Path{Remote: a.addr}})
 		}
@@ -303,7 +315,8 @@ func TestKeysOfARetiredSessionAreWipedByTheLastUser(t *testing.T) {
 func TestStagedPacketsAreBoundedInNumberAndBytes(t *testing.T) {
 	var s staging
 	for range 200 {
-		s.add(split(packet("10.0.0.1", "10.0.0.2", 100)))
+		first, rest, _ := split(packet("10.0.0.1", "10.0.0.2", 100))
+		s.add(first, rest)
 	}
 	if n := s.n.Load(); n != maxStagedPackets {
 		t.Errorf("%d packets staged, want %d", n, maxStagedPackets)
@@ -311,7 +324,8 @@ func TestStagedPacketsAreBoundedInNumberAndBytes(t *testing.T) {
 	s.clear()
 	dropped := 0
 	for range 10 {
-		dropped += s.add(split(packet("10.0.0.1", "10.0.0.2", 60000)))
+		first, rest, _ := split(packet("10.0.0.1", "10.0.0.2", 60000))
+		dropped += s.add(first, rest)
 	}
 	if s.bytes > maxStagedBytes || dropped != 10-maxStagedBytes/60000 {
 		t.Errorf("%d bytes staged, %d packets dropped", s.bytes, dropped)
@@ -324,13 +338,13 @@ func BenchmarkOutbound(b *testing.B) {
 	for range 46 {
 		packets = append(packets, packet("10.0.0.1", "10.0.0.2", 1420))
 	}
-	first, rest := split(packets...)
+	first, rest, partial := split(packets...)
 	a.wire.recycle = true
 	a.wire.sent, a.wire.sizes = make([][]byte, 0, 64), make([]int, 0, 64)
 	b.SetBytes(46 * 1420)
 	b.ReportAllocs()
 	for b.Loop() {
 		a.wire.sent, a.wire.sizes = a.wire.sent[:0], a.wire.sizes[:0]
-		a.lanes[0].outbound(first, rest, *clock)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 	}
 }

@@ -16,7 +16,7 @@ type tally struct {
 	seen []atomic.Uint32
 }
 
-func (q *tally) Write(packets [][]byte) error {
+func (q *tally) Write(packets [][]byte, _ []bool) error {
 	for _, p := range packets {
 		q.seen[binary.BigEndian.Uint32(p[ipv4HeaderSize:])].Add(1)
 	}
@@ -66,9 +66,9 @@ func TestACiphertextRacedThroughAllLanesIsDeliveredOnce(t *testing.T) {
 		for i := range packets {
 			binary.BigEndian.PutUint32(packets[i][ipv4HeaderSize:], uint32(round*train+i))
 		}
-		first, rest := split(packets...)
+		first, rest, partial := split(packets...)
 		a.wire.sent, a.wire.sizes = a.wire.sent[:0], a.wire.sizes[:0]
-		a.lanes[0].outbound(first, rest, *clock)
+		a.lanes[0].outbound(first, rest, partial, *clock)
 		for i := range lanes {
 			for j, msg := range a.wire.sent {
 				d := &bursts[i][(j+i*(round%train))%train]
@@ -109,8 +109,8 @@ func TestLanesSealNothingTwiceUnderOneCounter(t *testing.T) {
 			for round := range rounds {
 				p := packet("10.0.0.1", "10.0.0.2", 100+i)
 				binary.BigEndian.PutUint32(p[ipv4HeaderSize:], uint32(round))
-				first, rest := split(p, p, p)
-				a.lanes[i].outbound(first, rest, *clock)
+				first, rest, partial := split(p, p, p)
+				a.lanes[i].outbound(first, rest, partial, *clock)
 			}
 		})
 	}

@@ -15,24 +15,27 @@ const (
 //
 //  1. The queue gives what the local stack has sent: a burst.
 //  2. Each run of packets with the same destination peer is taken together.
-//  3. Under the peer's session, if there is one (send.go): counters for the
+//  3. Checksums that the local stack has left are completed, unless the peer
+//     takes the packet without (partial.go).
+//  4. Under the peer's session, if there is one (send.go): counters for the
 //     whole run, padding, sealing straight into trains, one send per train.
-//  4. Without one the run is copied and staged, and a handshake asked for.
-//  5. What belongs to no peer is answered with an ICMP unreachable.
+//  5. Without one the run is copied and staged, and a handshake asked for.
+//  6. What belongs to no peer is answered with an ICMP unreachable.
 
 // runOutbound ends with the queue's error: closed, or the device is gone.
 func (l *lane) runOutbound() error {
 	for {
-		first, rest, err := l.queue.Read()
+		first, rest, partial, err := l.queue.Read()
 		if err != nil {
 			return err
 		}
-		l.outbound(first, rest, l.tunnel.now())
+		l.outbound(first, rest, partial, l.tunnel.now())
 	}
 }
 
-// outbound sends one burst: packet i is first[i] followed by rest[i].
-func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
+// outbound sends one burst: packet i is first[i] followed by rest[i], and has
+// no checksum yet if partial[i].
+func (l *lane) outbound(first, rest [][]byte, partial []bool, now time.Duration) {
 	t := l.tunnel
 	routes := t.allowedIPs.Snapshot()
 	sock := l.socket()
@@ -50,7 +53,7 @@ func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
 			t.drops.add(dropDown, end-start)
 		case t.local.Load() == nil:
 			t.drops.add(dropNoKey, end-start)
-			l.refuse(first[start:end], rest[start:end], now)
+			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		case p == nil:
 			for _, b := range first[start:end] {
 				if isMulticast(b) {
@@ -59,26 +62,27 @@ func (l *lane) outbound(first, rest [][]byte, now time.Duration) {
 					t.drops.add(dropNoPeer, 1)
 				}
 			}
-			l.refuse(first[start:end], rest[start:end], now)
+			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		case p.path.Load() == nil:
 			p.drops.add(dropNoEndpoint, end-start)
-			l.refuse(first[start:end], rest[start:end], now)
+			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		default:
-			p.sendOrStage(l.sealer, sock, first[start:end], rest[start:end], now)
+			l.sendOrStage(p, sock, first[start:end], rest[start:end], partial[start:end], now)
 		}
 		start = end
 	}
 }
 
 // refuse tells the senders of packets that can go nowhere, within a rate.
-func (l *lane) refuse(first, rest [][]byte, now time.Duration) {
+func (l *lane) refuse(first, rest [][]byte, partial []bool, now time.Duration) {
 	for i := range first {
 		if !l.tunnel.refusals.Allow(now) {
 			return
 		}
+		l.complete(first[i:i+1], rest[i:i+1], partial[i:i+1])
 		packet := append(append([]byte(nil), first[i]...), rest[i]...)
 		if answer := unreachable(nil, packet, netip.Addr{}, netip.Addr{}); answer != nil {
-			l.deliver([][]byte{answer})
+			l.deliver([][]byte{answer}, nil)
 		}
 	}
 }

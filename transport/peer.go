@@ -29,6 +29,8 @@ type peer struct {
 	timers              timers
 	staging             staging
 	sessions            sessions
+	echoes              echoes
+	policy              atomic.Uint32 // Extensions
 	wholes              openWholes
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
@@ -41,7 +43,8 @@ type peer struct {
 	mu           sync.Mutex // guards what follows, and writes to sessions
 	removed      bool
 	identity     *crypto.Identity // ours that remote and jar go with
-	remote       *crypto.Remote   // nil: no local key, or no handshake is possible with this one
+	hellos       hellos
+	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
 	jar          *crypto.CookieJar
 	psk          crypto.PresharedKey
 	pending      *crypto.Initiator // our handshake that waits for its response
@@ -172,6 +175,27 @@ func (p *peer) move(s *session, to socket.Path) {
 		p.mover.Store(s.serial)
 		p.setPath(to)
 	}
+}
+
+// usualMTU is that of a path of which nothing is known.
+const usualMTU = 1500
+
+// measurePath finds out how much a message on the path to remote may carry. It
+// asks the system, so not for each packet: handshakes call it.
+func (p *peer) measurePath(remote netip.AddrPort) {
+	mtu := 0
+	if ask := p.tunnel.pathMTU; ask != nil {
+		mtu = ask(remote.Addr())
+	}
+	if mtu <= 0 {
+		mtu = usualMTU
+	}
+	const ipv4, ipv6, udp = 20, 40, 8
+	header := ipv6
+	if remote.Addr().Unmap().Is4() {
+		header = ipv4
+	}
+	p.carries.Store(int32(min(mtu, maxWhole) - header - udp - crypto.TransportOverhead))
 }
 
 // endpoint is where packets go now; the zero AddrPort: not known.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -40,6 +41,12 @@ func newSealer() *sealer {
 // sealers are for what is sent beside the lanes: staged packets, keepalives.
 var sealers = sync.Pool{New: func() any { return newSealer() }}
 
+// putBack returns a sealer to sealers, without the packets that it has sealed.
+func (l *sealer) putBack() {
+	clear(l.plain)
+	sealers.Put(l)
+}
+
 // send seals packets, each first[i] followed by rest[i], under s and sends
 // them by sock. s is usable and acquired. It returns how many packets were
 // taken: all, but for the end of the session's counters.
@@ -69,7 +76,7 @@ func (l *sealer) seal(s *session, first, rest [][]byte) int {
 	taken, room := 0, cap(l.out)
 	for taken < len(first) {
 		length, most := len(first[taken])+len(rest[taken]), limit
-		if length > limit && !divisible(first[taken]) {
+		if length > limit && !extension.IsDivisible(first[taken][0]) {
 			most = 0
 		}
 		n, size := shape(length, mtu, most)
@@ -152,6 +159,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 	for i := range first {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
+			p.wantEcho(s, now)
 			break
 		}
 	}
@@ -161,25 +169,35 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 	}
 }
 
-// sendOrStage sends a run of one peer's packets by a lane, or stages them and
-// asks for a handshake.
-func (p *peer) sendOrStage(l *sealer, sock Socket, first, rest [][]byte, now time.Duration) {
+// sendOrStage sends a run of one peer's packets, partial ones as such if the
+// peer trusts, or stages them all complete and asks for a handshake.
+func (l *lane) sendOrStage(p *peer, sock Socket, first, rest [][]byte, partial []bool, now time.Duration) {
 	if p.staging.n.Load() == 0 {
-		if s := p.usable(now); s != nil && s.acquire() {
-			n := l.send(s, sock, first, rest, now)
+		if s := p.usable(now); s != nil && !p.silenced(s) && s.acquire() {
+			if s.may(extension.TrustedChecksums) && p.tunnel.trusted.Load() {
+				markPartial(first, partial)
+			} else {
+				l.complete(first, rest, partial)
+			}
+			n := l.sealer.send(s, sock, first, rest, now)
 			s.release()
-			first, rest = first[n:], rest[n:]
+			first, rest, partial = first[n:], rest[n:], partial[n:]
 		}
 	}
 	if len(first) > 0 {
+		l.complete(first, rest, partial)
 		p.drops.add(dropStagingFull, p.staging.add(first, rest))
 		p.sendStaged(now)
 	}
 }
 
 // sendStaged sends what is staged if there is a session for it, and else asks
-// for one.
+// for one, or, where that must come first, for the peer's hello.
 func (p *peer) sendStaged(now time.Duration) {
+	if p.staysSilent(now) {
+		p.sayHelloAgain(now)
+		return
+	}
 	p.staging.take(func(packets [][]byte) bool {
 		return p.sendNow(packets, now)
 	})
@@ -187,11 +205,17 @@ func (p *peer) sendStaged(now time.Duration) {
 
 // sendKeepalive sends what is staged, or else an empty message.
 func (p *peer) sendKeepalive(now time.Duration) {
-	if p.staging.n.Load() > 0 {
+	if p.staging.n.Load() > 0 && !p.staysSilent(now) {
 		p.sendStaged(now)
 		return
 	}
 	p.sendNow([][]byte{nil}, now)
+}
+
+// staysSilent says whether there is a session and packets must wait all the same.
+func (p *peer) staysSilent(now time.Duration) bool {
+	s := p.usable(now)
+	return s != nil && p.silenced(s)
 }
 
 // sendNow sends packets beside the lanes; false: there is no session, and a
@@ -204,10 +228,7 @@ func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
 	}
 	defer s.release()
 	l := sealers.Get().(*sealer)
-	defer func() {
-		clear(l.plain) // or the pool keeps the packets
-		sealers.Put(l)
-	}()
+	defer l.putBack()
 	n := l.send(s, p.tunnel.controlSocket(), packets, make([][]byte, len(packets)), now)
 	p.drops.add(dropExpiredSession, len(packets)-n)
 	return true

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // session is a Keypair in use: whose it is, since when, and which counters
@@ -22,6 +23,13 @@ type session struct {
 
 	replay replayWindow
 	open   atomic.Int32 // wholes that wait for fragments; written under reassembly.mu
+
+	// speaks is what may be sent beside WireGuard: capabilities of the peer, and
+	// understands; 0 until the session is proved (hello.go). Written under peer.mu.
+	speaks atomic.Uint32
+	opens  atomic.Uint32      // capabilities of ours that the peer may count on
+	proved bool               // guarded by peer.mu
+	said   extension.Sequence // of our hello at its confirmation; 0: none. Guarded by peer.mu
 
 	uses  atomic.Int64 // holders; retiredBias is added by retire
 	wiped atomic.Bool
@@ -61,7 +69,12 @@ func (s *session) wipe() {
 
 // limit is the most bytes of plaintext, padding included, that a message under
 // the session may have; a longer packet is cut. 0: nothing is cut.
-func (s *session) limit() int { return int(s.peer.carries.Load()) }
+func (s *session) limit() int {
+	if !s.may(extension.Fragments) {
+		return 0
+	}
+	return int(s.peer.carries.Load())
+}
 
 func (s *session) expired(now time.Duration) bool { return now-s.created >= RejectAfterTime }
 
@@ -135,6 +148,28 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
 	ss.previous, ss.next = keep(ss.previous), keep(ss.next)
 	return oldest
+}
+
+// all yields the sessions that are in a slot.
+func (ss *sessions) all(yield func(*session) bool) {
+	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Load()} {
+		if s != nil && !yield(s) {
+			return
+		}
+	}
+}
+
+// endSending takes the current session out of use for sending, if it is not newer
+// than serial; what is on its way under it is still opened. false: it is newer, or
+// there is none.
+func (ss *sessions) endSending(serial uint64, drop func(*session)) bool {
+	s := ss.current.Load()
+	if s == nil || s.serial > serial {
+		return false
+	}
+	ss.current.Store(nil)
+	ss.drain(s, drop)
+	return true
 }
 
 // clear empties all slots.

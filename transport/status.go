@@ -38,6 +38,9 @@ type Status struct {
 	// as the sockets are concerned while the tunnel is down, there are none.
 	Offloads []Offload
 
+	// TrustedChecksums says whether they are on, see Config.
+	TrustedChecksums bool
+
 	// Drops counts packets dropped before it was known whose they were:
 	// reason -> packets; those that the device did not take too. It has only reasons that happened; each is a word of
 	// lower-case letters, digits and '_'.
@@ -71,6 +74,36 @@ type PeerStatus struct {
 
 	// AllowedIPs are the prefixes that are this peer's now, masked.
 	AllowedIPs []netip.Prefix
+
+	// Extensions is what may be spoken with the peer.
+	Extensions Extensions
+
+	// Software is what the peer runs: "stunnel" and a version, as it announced
+	// itself (printable ASCII, at most 24 bytes), "wireguard" for what announces
+	// nothing; "": no session was old enough yet to tell.
+	Software string
+
+	// Announced are the extensions that the peer takes from us, sorted words of
+	// lower-case letters and '_': "echo", "fragments", "trusted_checksums".
+	Announced []string
+
+	// Refused is why extensions that the peer announced are not spoken with it;
+	// "": they are, or it announced none.
+	Refused string
+
+	// Downgrades is how often the peer spoke extensions and then did no more.
+	Downgrades uint64
+
+	// Goodbye is when the peer said that it goes down, by the wall clock; the
+	// zero time: it did not, or has come back.
+	Goodbye time.Time
+
+	// RoundTrip is the median time from an echo to its reply, of those of the last
+	// minute; 0: there was none. EchoesSent and EchoesLost count those of the last
+	// minute whose fate is known. Only peers with the extension get echoes, and
+	// only while there is traffic.
+	RoundTrip              time.Duration
+	EchoesSent, EchoesLost int
 
 	// Drops counts this peer's dropped packets, as Status.Drops does.
 	Drops map[string]uint64

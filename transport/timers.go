@@ -52,8 +52,8 @@ func (t *timer) fired(now time.Duration) bool {
 }
 
 // timers are a peer's five (PROTOCOL §3.7), one more that lets no key outlive
-// its session, one for packets of which fragments are missing, and what they
-// remember.
+// its session, one for packets of which fragments are missing, those of
+// extensions, and what they remember.
 type timers struct {
 	retransmit   timer // our initiation was not answered
 	newHandshake timer // our data was not answered
@@ -62,6 +62,10 @@ type timers struct {
 	expiry       timer // a superseded session is too old for anything
 	zeroKeys     timer
 	reassembly   timer // a packet waits for its fragments too long
+
+	hello timer // ours is to be said, or said again
+	lapse timer // the peer should have said one
+	echo  timer
 
 	anotherKeepalive atomic.Bool  // more data came while keepalive was running
 	rekeyedOnReceive atomic.Bool  // at most one such rekey per session
@@ -140,14 +144,21 @@ func (p *peer) handshakeComplete() {
 	p.lastHandshake.Store(p.tunnel.wall().UnixNano())
 }
 
-func (t *timers) all() [7]*timer {
-	return [7]*timer{&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly}
+// all yields the timers that the loop waits for.
+func (t *timers) all(yield func(*timer) bool) {
+	for _, one := range [...]*timer{
+		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.hello, &t.lapse, &t.echo,
+	} {
+		if !yield(one) {
+			return
+		}
+	}
 }
 
 func (p *peer) stopTimers() {
 	t := &p.timers
-	for _, t := range t.all() {
-		t.stop()
+	for one := range t.all {
+		one.stop()
 	}
 	t.anotherKeepalive.Store(false)
 	t.rekeyedOnReceive.Store(false)
@@ -188,13 +199,20 @@ func (p *peer) expire(now time.Duration) {
 			p.armIfIdle(&t.reassembly, due)
 		}
 	}
+	p.sayHello(now)
+	if t.lapse.fired(now) {
+		p.lapse(now)
+	}
+	if t.echo.fired(now) {
+		p.sendEcho(now)
+	}
 }
 
 // next is the earliest moment at which expire has something to do.
 func (t *timers) next() time.Duration {
 	first := int64(never)
-	for _, t := range t.all() {
-		if due := t.due.Load(); due != 0 && due < first {
+	for one := range t.all {
+		if due := one.due.Load(); due != 0 && due < first {
 			first = due
 		}
 	}

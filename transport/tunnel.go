@@ -2,16 +2,20 @@ package transport
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -20,15 +24,20 @@ import (
 type Queue interface {
 	// Read blocks until there is a packet and returns all that are there:
 	// packet i is first[i] followed by rest[i], where first[i] is its first 64
-	// bytes, 128 where the headers are longer, or all of it. They are valid
-	// until the next Read. One caller at a time.
-	Read() (first, rest [][]byte, err error)
+	// bytes, 128 where the headers are longer, or all of it. partial[i] says
+	// that its TCP or UDP checksum is still to be computed. All are valid, and
+	// the caller's to change, until the next Read. One caller at a time.
+	Read() (first, rest [][]byte, partial []bool, err error)
+	// Complete computes the checksum of a packet that is partial, in place. Who
+	// has what Read or Look gave may call it, any number at a time.
+	Complete(first, rest []byte)
 	// Write hands whole packets to the local stack, in order; it may change
-	// their bytes. One caller at a time.
-	Write(packets [][]byte) error
+	// their bytes. Those that are partial (nil: none is) are taken for right
+	// without their checksum, if they can be partial at all. One caller at a time.
+	Write(packets [][]byte, partial []bool) error
 	// Look hands use what could be read without waiting, unless somebody has or
 	// reads it already; it is valid until use returns. Any caller.
-	Look(use func(first, rest [][]byte))
+	Look(use func(first, rest [][]byte, partial []bool))
 	// Close makes Read return an error. Any caller, also more than once.
 	Close() error
 }
@@ -64,6 +73,12 @@ type Options struct {
 	Now func() time.Duration
 	// Wall is the clock of handshake timestamps; nil: time.Now.
 	Wall func() time.Time
+	// PathMTU tells the MTU of the way to an address outside, in bytes; 0: not
+	// known. Packets that are longer, sealed, leave in fragments where the peer
+	// takes them. nil: 1500.
+	PathMTU func(remote netip.Addr) int
+	// Version of the program, which peers that speak extensions are told.
+	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
 	// key but a peer's public one; nil: nothing.
 	Log *slog.Logger
@@ -77,6 +92,11 @@ type Tunnel struct {
 	log    *slog.Logger
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
+
+	pathMTU  func(remote netip.Addr) int
+	instance extension.Instance // of this Tunnel among those that peers may have met
+	version  string             // fit for a hello
+	trusted  atomic.Bool        // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
 	mtu         atomic.Int64
@@ -116,8 +136,8 @@ type lane struct {
 	number int
 	queue  Queue
 
-	sealer *sealer                    // of who has what the queue gave
-	answer func(first, rest [][]byte) // outbound, for Look; a method value made per call would allocate
+	sealer *sealer                                    // of who has what the queue gave
+	answer func(first, rest [][]byte, partial []bool) // outbound, for Look; a method value made per call would allocate
 
 	// inbound's: the messages of one run, where they came from, what they held;
 	// the packets of the whole burst that passed
@@ -125,6 +145,8 @@ type lane struct {
 	from    []socket.Path
 	plain   [][]byte
 	packets [][]byte
+	partial []bool // of packets
+	greeted bool   // a hello in the run is to be acknowledged
 
 	gathered gathering // inbound's too: fragments of a packet, one behind the other
 	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
@@ -137,6 +159,8 @@ func New(o Options) *Tunnel {
 	t := &Tunnel{
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
+		pathMTU:    o.PathMTU,
+		version:    extension.FitVersion(o.Version),
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
 	for i := range t.clues {
@@ -154,11 +178,17 @@ func New(o Options) *Tunnel {
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
 	}
+	for t.instance == 0 {
+		var b [8]byte
+		rand.Read(b[:]) // never fails, by its documentation
+		t.instance = extension.Instance(binary.BigEndian.Uint64(b[:]))
+	}
+	t.trusted.Store(true)
 	t.mtu.Store(int64(o.MTU))
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
 		l := &lane{tunnel: t, number: i, queue: q, sealer: newSealer()}
-		l.answer = func(first, rest [][]byte) { l.outbound(first, rest, t.now()) }
+		l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
 		t.lanes = append(t.lanes, l)
 	}
 	return t
@@ -191,7 +221,9 @@ func (t *Tunnel) Run(ctx context.Context) error {
 
 // close is Run's end.
 func (t *Tunnel) close() {
-	// First of all what somebody who holds a lock may be waiting for.
+	// First of all what somebody who holds a lock may be waiting for, but for
+	// what needs the sockets.
+	t.sayGoodbyes()
 	for _, s := range t.binding.Load().sockets {
 		s.Close()
 	}
@@ -222,6 +254,7 @@ func (t *Tunnel) SetUp(up bool) error {
 	case up == t.isUp():
 		return nil
 	case !up:
+		t.sayGoodbyes()
 		t.setDown()
 		return nil
 	}

@@ -64,7 +64,7 @@ func (e *end) start(lanes int) {
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu})
+	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu, Version: version})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -150,7 +150,8 @@ func (e *end) meet(other *end, adjust ...func(*transport.PeerConfig)) {
 
 func (e *end) meetKey(key crypto.PublicKey, at netip.AddrPort, inner, inner6 netip.Addr, adjust ...func(*transport.PeerConfig)) {
 	e.w.t.Helper()
-	c := transport.PeerConfig{PublicKey: key, Endpoint: &at, AllowedIPs: []transport.AllowedIPChange{
+	extensions := e.w.extensions
+	c := transport.PeerConfig{PublicKey: key, Endpoint: &at, Extensions: &extensions, AllowedIPs: []transport.AllowedIPChange{
 		{Prefix: netip.PrefixFrom(inner, 32)}, {Prefix: netip.PrefixFrom(inner6, 128)},
 	}}
 	for _, a := range adjust {
@@ -184,6 +185,11 @@ func to(a netip.Addr) netip.AddrPort { return netip.AddrPortFrom(a, innerPort) }
 // say gives e's device a packet for other with a text in it.
 func (e *end) say(other *end, text string) {
 	e.device.Inject(packet.UDP(to(e.inner), to(other.inner), []byte(text)))
+}
+
+// sayPartial is say by a stack that leaves the checksum to its device.
+func (e *end) sayPartial(other *end, text string) {
+	e.device.InjectPartial(packet.UDP(to(e.inner), to(other.inner), []byte(text)))
 }
 
 func (e *end) say6(other *end, text string) {

@@ -13,6 +13,7 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/test/memnet"
+	"stunnel/transport"
 )
 
 // The tests in the virtual_ files see Tunnels from outside: packets go in and
@@ -24,6 +25,7 @@ const (
 	outerPort = 51820
 	innerPort = 7
 	mtu       = 1420
+	version   = "1.2.3-test"
 
 	// latency is one way, on every link unless a test says otherwise.
 	latency = 10 * time.Millisecond
@@ -41,6 +43,10 @@ type world struct {
 	t       *testing.T
 	network *memnet.Network
 	begin   time.Time
+
+	// extensions is what ends are configured to speak with each other: plain
+	// WireGuard, but in tests about extensions.
+	extensions transport.Extensions
 
 	mu          sync.Mutex // guards the rest
 	wire        []sighting // read it through sightings
@@ -78,7 +84,7 @@ func inWorld(t *testing.T, test func(w *world)) {
 // newWorld is inWorld for a test that is in a bubble already.
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, network: memnet.New(1), begin: time.Now(),
+		t: t, network: memnet.New(1), begin: time.Now(), extensions: transport.ExtensionsOff,
 		ends:        make(map[*memnet.Host]bool),
 		ciphertexts: make(map[message][sha256.Size]byte), sessions: make(map[session]bool),
 	}

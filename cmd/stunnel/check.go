@@ -12,6 +12,7 @@ import (
 
 	"stunnel/cmd/internal/conf"
 	"stunnel/crypto"
+	"stunnel/transport"
 )
 
 func checkCommand() *cli.Command {
@@ -93,6 +94,9 @@ func printPlan(w io.Writer, f *conf.File) {
 	if !in.Offload {
 		step("offload", "none: the kernel hands over every packet singly")
 	}
+	if !in.TrustedChecksums {
+		step("checksums", "computed and verified for every packet, also between two stunnels")
+	}
 	if in.Lanes != 0 {
 		step("lanes", "%d", in.Lanes)
 	}
@@ -124,6 +128,12 @@ func describePeer(p *conf.Peer) string {
 	}
 	if p.PersistentKeepalive != 0 {
 		fmt.Fprintf(&b, ", keepalive every %d s", int(p.PersistentKeepalive.Seconds()))
+	}
+	switch p.Extensions {
+	case transport.ExtensionsOff:
+		b.WriteString(", plain WireGuard")
+	case transport.ExtensionsRequired:
+		b.WriteString(", no packet before it announces extensions")
 	}
 	if len(p.AllowedIPs) > 0 {
 		fmt.Fprintf(&b, ", allowed IPs %s", join(p.AllowedIPs))

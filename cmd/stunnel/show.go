@@ -196,6 +196,9 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 		b.line("lanes", fmt.Sprint(s.Lanes))
 	}
 	b.offloads(s.Offloads)
+	if s.MTU != 0 && !s.TrustedChecksums {
+		b.line("checksums", "computed and verified for every packet; trusted ones are off")
+	}
 	b.drops("dropped, of no one peer", s.Drops)
 }
 
@@ -221,6 +224,7 @@ func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
 	}
 	b.line("allowed ips", allowed)
 	b.line("latest handshake", handshakeText(p, o.now))
+	b.extensions(p, o.now)
 	if p.RxBytes != 0 || p.TxBytes != 0 {
 		b.line("transfer", iec(p.RxBytes)+" received, "+iec(p.TxBytes)+" sent")
 	}

@@ -33,22 +33,31 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 			Lanes: 4,
 			Offloads: []transport.Offload{{Name: "csum"}, {Name: "gro"}, {Name: "gso", Off: "a device on the way (EIO)"},
 				{Name: "tso4"}, {Name: "uso4", Off: "the kernel refuses it"}, {Name: "uso6", Off: "the kernel refuses it"}},
-			Drops: map[string]uint64{"malformed": 1, "no_peer": 30, "never": 0, "no_peer_multicast": 9, "of_tomorrow": 2},
+			TrustedChecksums: true,
+			Drops:            map[string]uint64{"malformed": 1, "no_peer": 30, "never": 0, "no_peer_multicast": 9, "of_tomorrow": 2},
 			Peers: []transport.PeerStatus{
 				{
 					Name: "laptop", PublicKey: crypto.PublicKey{1}, PresharedKey: psk,
 					Endpoint: netip.MustParseAddrPort("192.0.2.7:4500"), LastHandshake: now.Add(-63*time.Second - 500*time.Millisecond),
 					RxBytes: 1023, TxBytes: 5 << 30, PersistentKeepalive: 25 * time.Second,
 					AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
-					Drops:      map[string]uint64{"replayed": 2},
+					Extensions: transport.ExtensionsRequired, Software: "stunnel 0.3.0", Announced: []string{"echo", "fragments", "trusted_checksums"},
+					RoundTrip: 310 * time.Microsecond, EchoesSent: 20,
+					Drops: map[string]uint64{"replayed": 2},
 				},
 				{PublicKey: crypto.PublicKey{2}, Endpoint: netip.MustParseAddrPort("[fe80::1%eth0]:51820")},
 				{
 					Name: "silent", PublicKey: crypto.PublicKey{4}, Endpoint: netip.MustParseAddrPort("192.0.2.8:51820"), TxBytes: 148,
+					Extensions: transport.ExtensionsRequired,
 				},
 				{
 					Name: "gone", PublicKey: crypto.PublicKey{5}, Endpoint: netip.MustParseAddrPort("192.0.2.9:51820"),
 					LastHandshake: now.Add(-10 * time.Minute), PersistentKeepalive: 25 * time.Second,
+					Software: "stunnel 0.2.0", Goodbye: now.Add(-9*time.Minute - 1500*time.Millisecond),
+				},
+				{
+					Name: "router", PublicKey: crypto.PublicKey{6}, Endpoint: netip.MustParseAddrPort("192.0.2.10:51820"),
+					LastHandshake: now.Add(-time.Second), Software: "wireguard", Downgrades: 2,
 				},
 			},
 		}},

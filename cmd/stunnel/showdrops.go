@@ -33,6 +33,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"fragment_missing":    {"packet", "of which a fragment did not come in time"},
 	"reassembly_full":     {"packet", "of which fragments were missing, given up for newer ones"},
 	"reassembly_memory":   {"packet", "of which fragments were missing, given up for their memory"},
+	"untrusted_checksum":  {"packet", "without a checksum, which this end has not agreed to"},
 	// from the local stack
 	"no_peer":           {"packet", "to an address in no peer's allowed ips"},
 	"no_peer_multicast": {"packet", "of multicast, to no peer"},
@@ -48,6 +49,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"device_full":        {"packet", "for which the interface had no room"},
 	"device_refused":     {"packet", "that the interface refused as malformed"},
 	"bad_offload_header": {"packet", "that the interface gave with a header that cannot be true"},
+	"bad_partial":        {"packet", "without a checksum, of a kind that must have one"},
 }
 
 // quietDrops happen to every healthy tunnel: --json has them, the text has not.

@@ -14,12 +14,18 @@ const jsonDescription = `--json prints {"interfaces": [...]}. Names are only eve
    public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu (null if
    the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why
    not} (null if the program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro
-   and gso of the sockets), dropped_packets {reason: number; those of no one peer}, peers.
+   and gso of the sockets), trusted_checksums (whether they are on; null if the program does not tell),
+   dropped_packets {reason: number; those of no one peer}, peers.
 Of a peer:
    name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
    endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
    latest_handshake_seconds_ago, rx_bytes, tx_bytes, persistent_keepalive_seconds (0 is off),
-   dropped_packets.
+   extensions ("off", "auto" or "required"; null if the program does not tell), software ("stunnel" and its
+   version, or "wireguard" if it announces nothing; "" if not known), announced (the extensions that it takes),
+   refused (why extensions are not spoken with it, or ""), downgrades (how often it spoke extensions and then no
+   more), goodbye (when it said that it goes down, RFC 3339 in UTC; null if it did not, or is back),
+   goodbye_seconds_ago, round_trip_seconds (the median of the last minute, null if there is none), echoes_sent
+   and echoes_lost (of the last minute), dropped_packets.
 Keys are base64.`
 
 type jsonShow struct {
@@ -27,19 +33,20 @@ type jsonShow struct {
 }
 
 type jsonInterface struct {
-	Name           string            `json:"name"`
-	Elsewhere      *int              `json:"other_namespace_pid"`
-	PublicKey      *string           `json:"public_key"`
-	HasPrivateKey  bool              `json:"has_private_key"`
-	PrivateKey     string            `json:"private_key,omitempty"`
-	ListenPort     uint16            `json:"listen_port"`
-	FwMark         uint32            `json:"fwmark"`
-	Up             *bool             `json:"up"`
-	MTU            *int              `json:"mtu"`
-	Lanes          int               `json:"lanes"`
-	Offloads       map[string]string `json:"offloads"`
-	DroppedPackets map[string]uint64 `json:"dropped_packets"`
-	Peers          []jsonPeer        `json:"peers"`
+	Name             string            `json:"name"`
+	Elsewhere        *int              `json:"other_namespace_pid"`
+	PublicKey        *string           `json:"public_key"`
+	HasPrivateKey    bool              `json:"has_private_key"`
+	PrivateKey       string            `json:"private_key,omitempty"`
+	ListenPort       uint16            `json:"listen_port"`
+	FwMark           uint32            `json:"fwmark"`
+	Up               *bool             `json:"up"`
+	MTU              *int              `json:"mtu"`
+	Lanes            int               `json:"lanes"`
+	Offloads         map[string]string `json:"offloads"`
+	TrustedChecksums *bool             `json:"trusted_checksums"`
+	DroppedPackets   map[string]uint64 `json:"dropped_packets"`
+	Peers            []jsonPeer        `json:"peers"`
 }
 
 type jsonPeer struct {
@@ -54,6 +61,16 @@ type jsonPeer struct {
 	RxBytes             uint64            `json:"rx_bytes"`
 	TxBytes             uint64            `json:"tx_bytes"`
 	PersistentKeepalive int64             `json:"persistent_keepalive_seconds"`
+	Extensions          *string           `json:"extensions"`
+	Software            string            `json:"software"`
+	Announced           []string          `json:"announced"`
+	Refused             string            `json:"refused"`
+	Downgrades          uint64            `json:"downgrades"`
+	Goodbye             *string           `json:"goodbye"`
+	GoodbyeAgo          *float64          `json:"goodbye_seconds_ago"`
+	RoundTrip           *float64          `json:"round_trip_seconds"`
+	EchoesSent          int               `json:"echoes_sent"`
+	EchoesLost          int               `json:"echoes_lost"`
 	DroppedPackets      map[string]uint64 `json:"dropped_packets"`
 }
 
@@ -89,8 +106,9 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 	if t.elsewhere != 0 {
 		j.Elsewhere = &t.elsewhere
 	}
-	if s.MTU != 0 { // told by stunnel only, and then Up is told too
-		j.MTU, j.Up = &s.MTU, &s.Up
+	ours := s.MTU != 0 // told by stunnel only, which tells all else too
+	if ours {
+		j.MTU, j.Up, j.TrustedChecksums = &s.MTU, &s.Up, &s.TrustedChecksums
 	}
 	for _, o := range s.Offloads {
 		if j.Offloads == nil {
@@ -99,7 +117,12 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		j.Offloads[o.Name] = o.Off
 	}
 	for _, p := range s.Peers {
-		j.Peers = append(j.Peers, peerJSON(p, o))
+		peer := peerJSON(p, o)
+		if ours {
+			word := p.Extensions.String()
+			peer.Extensions = &word
+		}
+		j.Peers = append(j.Peers, peer)
 	}
 	return j
 }
@@ -113,6 +136,12 @@ func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
 		RxBytes:             p.RxBytes,
 		TxBytes:             p.TxBytes,
 		PersistentKeepalive: int64(p.PersistentKeepalive / time.Second),
+		Software:            p.Software,
+		Announced:           append([]string{}, p.Announced...),
+		Refused:             p.Refused,
+		Downgrades:          p.Downgrades,
+		EchoesSent:          p.EchoesSent,
+		EchoesLost:          p.EchoesLost,
 		DroppedPackets:      orEmpty(p.Drops),
 	}
 	if o.keys && j.HasPresharedKey {
@@ -122,12 +151,23 @@ func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
 		endpoint := p.Endpoint.String()
 		j.Endpoint = &endpoint
 	}
-	if !p.LastHandshake.IsZero() {
-		at := p.LastHandshake.UTC().Format(time.RFC3339Nano)
-		seconds := o.now.Sub(p.LastHandshake).Round(time.Millisecond).Seconds()
-		j.LatestHandshake, j.LatestHandshakeAgo = &at, &seconds
+	j.LatestHandshake, j.LatestHandshakeAgo = timeJSON(p.LastHandshake, o.now)
+	j.Goodbye, j.GoodbyeAgo = timeJSON(p.Goodbye, o.now)
+	if p.RoundTrip > 0 {
+		seconds := p.RoundTrip.Seconds()
+		j.RoundTrip = &seconds
 	}
 	return j
+}
+
+// timeJSON tells a time, and how long ago that was; null if it never was.
+func timeJSON(t, now time.Time) (at *string, ago *float64) {
+	if t.IsZero() {
+		return nil, nil
+	}
+	text := t.UTC().Format(time.RFC3339Nano)
+	seconds := now.Sub(t).Round(time.Millisecond).Seconds()
+	return &text, &seconds
 }
 
 func orEmpty(drops map[string]uint64) map[string]uint64 {

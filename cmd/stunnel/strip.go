@@ -3,11 +3,13 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"stunnel/cmd/internal/conf"
+	"stunnel/transport"
 )
 
 func stripCommand() *cli.Command {
@@ -33,10 +35,23 @@ func stripCommand() *cli.Command {
 			if file.Interface.PrivateKey == nil {
 				warn(c.App.ErrWriter, "%s has no private key: wg syncconf and setconf would take away the one that a hook has set; wg addconf leaves it", path)
 			}
+			if peers := withExtensions(file); len(peers) > 0 {
+				warn(c.App.ErrWriter, "wg knows no Extensions: a running peer keeps what it has, and a new one begins with auto (%s)", strings.Join(peers, ", "))
+			}
 			strip(c.App.Writer, file)
 			return nil
 		},
 	}
+}
+
+// withExtensions are the titles of the peers whose Extensions are lost by strip.
+func withExtensions(f *conf.File) (titles []string) {
+	for i := range f.Peers {
+		if p := &f.Peers[i]; p.Extensions != transport.ExtensionsAuto {
+			titles = append(titles, p.Title())
+		}
+	}
+	return titles
 }
 
 // strip writes f in the format of wg(8), names as comments. Errors are those of w, which remembers them.

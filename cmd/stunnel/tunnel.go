@@ -58,7 +58,7 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Now: newBootClock().now, Log: engineLog})
+	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Version: version, Now: newBootClock().now, Log: engineLog})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()

@@ -126,10 +126,25 @@ func (u *upward) configure(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	in := &u.file.Interface
-	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, FwMark: in.FwMark}
-	for i, p := range u.file.Peers {
-		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive}
+	if err := u.tunnel.Configure(engineConfig(u.file, endpoints)); err != nil {
+		return fmt.Errorf("%s: %w", u.file.Path, err)
+	}
+	own := u.tunnel.Status().PublicKey // perhaps set by a hook
+	for _, p := range u.file.Peers {
+		if p.PublicKey == own {
+			u.tunnel.warnOfOwnKey(p.Name, own)
+		}
+	}
+	return nil
+}
+
+// engineConfig is f as the engine takes it; endpoints[i] is that of f.Peers[i].
+func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
+	in := &f.Interface
+	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, FwMark: in.FwMark, TrustedChecksums: &in.TrustedChecksums}
+	for i, p := range f.Peers {
+		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive,
+			Extensions: &p.Extensions}
 		if p.Name != "" {
 			pc.Name = &p.Name
 		}
@@ -141,16 +156,7 @@ func (u *upward) configure(ctx context.Context) error {
 		}
 		c.Peers = append(c.Peers, pc)
 	}
-	if err := u.tunnel.Configure(c); err != nil {
-		return fmt.Errorf("%s: %w", u.file.Path, err)
-	}
-	own := u.tunnel.Status().PublicKey // perhaps set by a hook
-	for _, p := range u.file.Peers {
-		if p.PublicKey == own {
-			u.tunnel.warnOfOwnKey(p.Name, own)
-		}
-	}
-	return nil
+	return c
 }
 
 // resolvePatience is how long a resolver may take before we say what we wait for.

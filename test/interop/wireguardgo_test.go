@@ -148,7 +148,7 @@ func (a *tunAdapter) BatchSize() int           { return batch }
 func (a *tunAdapter) Read(bufs [][]byte, sizes []int, offset int) (int, error) {
 	if len(a.first) == 0 {
 		var err error
-		if a.first, a.rest, err = a.queue.Read(); err != nil {
+		if a.first, a.rest, _, err = a.queue.Read(); err != nil {
 			return 0, err
 		}
 	}
@@ -166,7 +166,7 @@ func (a *tunAdapter) Write(bufs [][]byte, offset int) (int, error) {
 	for i := range bufs {
 		packets[i] = bufs[i][offset:]
 	}
-	if err := a.queue.Write(packets); err != nil {
+	if err := a.queue.Write(packets, nil); err != nil {
 		return 0, err
 	}
 	return len(bufs), nil

@@ -6,16 +6,20 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"stunnel/test/memnet/packet"
 )
 
 // Device is a fake TUN device. The test plays the kernel: Inject is what
-// programs send into the tunnel, Next and Drain are what comes out of it.
+// programs send into the tunnel, Next and Drain are what comes out of it. Of
+// packets without a checksum it is InjectPartial and Partial.
 type Device struct {
 	queues []*Queue
 	wake   chan struct{} // holds one token when something was received
 
 	mu       sync.Mutex
 	received [][]byte
+	partial  int // of all that were ever received
 }
 
 // Queue is one queue of a device. It fits the Queue of package transport.
@@ -25,9 +29,15 @@ type Queue struct {
 	ended  chan struct{}
 
 	mu      sync.Mutex
-	waiting [][]byte
-	lent    [][]byte // what the last Read returned
-	err     error    // why the queue has ended; nil while it lives
+	waiting []waiting
+	lent    []waiting // what the last Read returned
+	err     error     // why the queue has ended; nil while it lives
+}
+
+// waiting is a packet that was injected.
+type waiting struct {
+	packet  []byte
+	partial bool
 }
 
 // NewDevice makes a device with n queues.
@@ -46,8 +56,26 @@ func (d *Device) Queues() []*Queue { return slices.Clone(d.queues) }
 // addresses) to one queue and in order.
 func (d *Device) Inject(packets ...[]byte) {
 	for _, p := range packets {
-		d.queues[flow(p)%uint64(len(d.queues))].inject(p)
+		d.queues[flow(p)%uint64(len(d.queues))].inject(waiting{slices.Clone(p), false})
 	}
+}
+
+// InjectPartial is Inject for TCP and UDP packets whose checksum the kernel
+// leaves to the device. In the copies that is garbage: who forgets that it is
+// to be computed is found out. It panics for a packet that can't be partial.
+func (d *Device) InjectPartial(packets ...[]byte) {
+	for _, p := range packets {
+		p = slices.Clone(p)
+		copy(packet.Checksum(p)[:2], "\xde\xad")
+		d.queues[flow(p)%uint64(len(d.queues))].inject(waiting{p, true})
+	}
+}
+
+// Partial is how many packets came out of the tunnel without a checksum.
+func (d *Device) Partial() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.partial
 }
 
 // Break ends every queue with err: what a reader gets when the device has been
@@ -90,34 +118,46 @@ func (d *Device) Drain() [][]byte {
 }
 
 // Look does nothing: what was injected is for who waits in Read.
-func (q *Queue) Look(func(first, rest [][]byte)) {}
+func (q *Queue) Look(func(first, rest [][]byte, partial []bool)) {}
 
 // Read blocks for at least one packet and returns up to 64, cut as the Queue
 // of package transport wants them: first 64 bytes (128 where the headers are
-// longer than 64), rest. Valid until the next Read. os.ErrClosed after Close.
-func (q *Queue) Read() (first, rest [][]byte, err error) {
+// longer than 64), rest, and whether it is partial. Valid until the next Read.
+// os.ErrClosed after Close.
+func (q *Queue) Read() (first, rest [][]byte, partial []bool, err error) {
 	q.takeBack()
 	for {
 		if packets := q.take(); len(packets) > 0 {
-			for _, p := range packets {
+			for _, w := range packets {
+				p := w.packet
 				cut := min(len(p), firstLength(p))
-				first, rest = append(first, p[:cut:cut]), append(rest, p[cut:])
+				first, rest, partial = append(first, p[:cut:cut]), append(rest, p[cut:]), append(partial, w.partial)
 			}
-			return first, rest, nil
+			return first, rest, partial, nil
 		}
 		select {
 		case <-q.ended:
 			q.mu.Lock()
 			defer q.mu.Unlock()
-			return nil, nil, q.err
+			return nil, nil, nil, q.err
 		case <-q.wake:
 		}
 	}
 }
 
-// Write hands packets to the programs behind the device. As a real one may, it
-// changes the bytes that it was given.
-func (q *Queue) Write(packets [][]byte) error {
+// Complete computes the checksum of a packet that Read gave as partial.
+func (q *Queue) Complete(first, rest []byte) {
+	whole := slices.Concat(first, rest)
+	if !packet.Complete(whole) {
+		panic("memnet: Complete of a packet that is not partial")
+	}
+	copy(first, whole)
+}
+
+// Write hands packets to the programs behind the device, complete: of partial
+// ones (nil: none is) it computes the checksum, or drops what can't be partial.
+// As a real one may, it changes the bytes that it was given.
+func (q *Queue) Write(packets [][]byte, partial []bool) error {
 	q.mu.Lock()
 	err := q.err
 	q.mu.Unlock()
@@ -126,9 +166,16 @@ func (q *Queue) Write(packets [][]byte) error {
 	}
 	q.device.mu.Lock()
 	defer q.device.mu.Unlock()
-	for _, p := range packets {
-		q.device.received = append(q.device.received, slices.Clone(p))
+	for i, p := range packets {
+		whole := slices.Clone(p)
 		poison(p)
+		if partial != nil && partial[i] {
+			if !packet.Complete(whole) {
+				continue
+			}
+			q.device.partial++
+		}
+		q.device.received = append(q.device.received, whole)
 	}
 	select {
 	case q.device.wake <- struct{}{}:
@@ -168,17 +215,17 @@ func (q *Queue) end(err error) bool {
 	return true
 }
 
-func (q *Queue) inject(p []byte) {
+func (q *Queue) inject(w waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return
 	}
-	q.waiting = append(q.waiting, slices.Clone(p))
+	q.waiting = append(q.waiting, w)
 	q.nudge()
 }
 
-func (q *Queue) take() [][]byte {
+func (q *Queue) take() []waiting {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := min(burstLimit, len(q.waiting))
@@ -193,8 +240,8 @@ func (q *Queue) take() [][]byte {
 func (q *Queue) takeBack() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for _, p := range q.lent {
-		poison(p)
+	for _, w := range q.lent {
+		poison(w.packet)
 	}
 	q.lent = nil
 }

@@ -23,7 +23,7 @@ func TestReadCutsPacketsBehindTheFirst64Bytes(t *testing.T) {
 		d := memnet.NewDevice(1)
 		long, short := flowOf(1), flowOf(1)[:40]
 		d.Inject(long, short)
-		first, rest, err := d.Queues()[0].Read()
+		first, rest, _, err := d.Queues()[0].Read()
 		if err != nil || len(first) != 2 || len(rest) != 2 {
 			t.Fatalf("Read: %d, %d, %v", len(first), len(rest), err)
 		}
@@ -35,7 +35,7 @@ func TestReadCutsPacketsBehindTheFirst64Bytes(t *testing.T) {
 		}
 		kept := first[0]
 		d.Inject(long)
-		if _, _, err := d.Queues()[0].Read(); err != nil || kept[0] != memnet.Poison {
+		if _, _, _, err := d.Queues()[0].Read(); err != nil || kept[0] != memnet.Poison {
 			t.Errorf("the old packet still reads %x, %v", kept[:4], err)
 		}
 	})
@@ -48,7 +48,7 @@ func TestAFlowStaysOnItsQueue(t *testing.T) {
 			d.Inject(flowOf(k), flowOf(k))
 		}
 		for i, q := range d.Queues() {
-			first, _, err := q.Read()
+			first, _, _, err := q.Read()
 			if err != nil || len(first)%2 != 0 || len(first) == 0 {
 				t.Fatalf("queue %d: %d packets, %v", i, len(first), err)
 			}
@@ -68,7 +68,7 @@ func TestWriteIsDeliveredAndPoisonsWhatItWasGiven(t *testing.T) {
 		want := bytes.Clone(p)
 		go func() {
 			time.Sleep(time.Minute)
-			if err := d.Queues()[0].Write([][]byte{p}); err != nil {
+			if err := d.Queues()[0].Write([][]byte{p}, nil); err != nil {
 				t.Error(err)
 			}
 		}()
@@ -91,7 +91,7 @@ func TestAQueueEndsWithItsReason(t *testing.T) {
 		d := memnet.NewDevice(2)
 		ended := make(chan error, 1)
 		go func() {
-			_, _, err := d.Queues()[0].Read()
+			_, _, _, err := d.Queues()[0].Read()
 			ended <- err
 		}()
 		synctest.Wait()
@@ -102,7 +102,7 @@ func TestAQueueEndsWithItsReason(t *testing.T) {
 		if err := <-ended; !errors.Is(err, gone) {
 			t.Errorf("a broken queue's Read: %v", err)
 		}
-		if _, _, err := d.Queues()[1].Read(); !errors.Is(err, os.ErrClosed) || !d.Queues()[1].Closed() {
+		if _, _, _, err := d.Queues()[1].Read(); !errors.Is(err, os.ErrClosed) || !d.Queues()[1].Closed() {
 			t.Errorf("a closed queue's Read: %v", err)
 		}
 		if err := d.Queues()[1].Close(); !errors.Is(err, os.ErrClosed) {

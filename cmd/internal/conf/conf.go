@@ -1,5 +1,6 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with five of our own
-// (`Name` and `PresharedKeyFile` in [Peer], `PrivateKeyFile`, `Offload` and `Lanes` in [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with seven of our own
+// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums` and `Lanes` in
+// [Interface]).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport"
 )
 
 // File is one tunnel as its configuration file describes it, valid as a whole.
@@ -27,22 +29,23 @@ type File struct {
 
 // Interface is the [Interface] section.
 type Interface struct {
-	Line           int                // of its [Interface], the first one if it is repeated
-	PrivateKey     *crypto.PrivateKey // nil: a PreUp or PostUp hook sets it
-	PrivateKeyFile string             // where Load has read it from; "" when it stands in the file itself
-	ListenPort     *uint16            // nil or 0: the kernel chooses
-	FwMark         *uint32            // nil or 0: none
-	Address        []netip.Prefix     // with their host bits
-	DNS            []string           // empty: not supported yet, and refused
-	MTU            int                // in bytes; 0: automatic
-	Table          Table
-	PreUp          []string // shell commands as written, %i included
-	PostUp         []string
-	PreDown        []string
-	PostDown       []string
-	Offload        bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
-	Lanes          int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
-	SaveConfig     bool // false: not supported yet, and refused
+	Line             int                // of its [Interface], the first one if it is repeated
+	PrivateKey       *crypto.PrivateKey // nil: a PreUp or PostUp hook sets it
+	PrivateKeyFile   string             // where Load has read it from; "" when it stands in the file itself
+	ListenPort       *uint16            // nil or 0: the kernel chooses
+	FwMark           *uint32            // nil or 0: none
+	Address          []netip.Prefix     // with their host bits
+	DNS              []string           // empty: not supported yet, and refused
+	MTU              int                // in bytes; 0: automatic
+	Table            Table
+	PreUp            []string // shell commands as written, %i included
+	PostUp           []string
+	PreDown          []string
+	PostDown         []string
+	Offload          bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
+	TrustedChecksums bool // let partial checksums travel so between two stunnels; true if the file does not say
+	Lanes            int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
+	SaveConfig       bool // false: not supported yet, and refused
 }
 
 // Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it
@@ -63,6 +66,7 @@ type Peer struct {
 	AllowedIPs          []netip.Prefix       // masked, without repetitions, in the order of the file
 	Endpoint            string               // host:port as written, see ResolveEndpoint; "" when it has none
 	PersistentKeepalive time.Duration        // 0: off
+	Extensions          transport.Extensions // auto if the file does not say
 }
 
 // Title is how output calls the peer: by its name, or else by its public key.

@@ -6,6 +6,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"stunnel/transport"
 )
 
 var keyLike = regexp.MustCompile(`[A-Za-z0-9+/]{43}=`)
@@ -23,6 +25,7 @@ func FuzzParse(f *testing.F) {
 		inPeer("Endpoint = " + private[:43] + ":5"), inInterface("Table = " + private), inPeer("Name = " + private),
 		second("AllowedIPs = 10.9.0.2"), inPeer("AllowedIPs = fe80::1%" + private), "[" + private + "]", "\xff\xfe",
 		inPeer("PublicKey=\"" + private + "\""), inPeer(private + " = " + psk), inPeer("AllowedIPs = 0.0.0.0/0, +::/0"),
+		inPeer("Extensions = required"), inPeer("Extensions = " + private), inInterface("TrustedChecksums = no"),
 	} {
 		f.Add(text, private)
 	}
@@ -58,7 +61,7 @@ func FuzzParse(f *testing.F) {
 		}
 		for i := range file.Peers {
 			p := &file.Peers[i]
-			if p.PublicKey.IsZero() || strings.ContainsAny(p.Name, "=\n") || p.Title() == "" {
+			if p.PublicKey.IsZero() || p.Extensions > transport.ExtensionsRequired || strings.ContainsAny(p.Name, "=\n") || p.Title() == "" {
 				t.Fatalf("%+v", p)
 			}
 			for _, a := range p.AllowedIPs {

@@ -27,6 +27,7 @@ func init() {
 		hook("PreDown", func(i *Interface) *[]string { return &i.PreDown }),
 		hook("PostDown", func(i *Interface) *[]string { return &i.PostDown }),
 		{name: "Offload", right: "yes or no", set: setOffload},
+		{name: "TrustedChecksums", right: "yes or no", set: setTrustedChecksums},
 		{name: "Lanes", right: "a number from 1 to 64", set: setLanes},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
@@ -165,13 +166,22 @@ func setSaveConfig(p *parser, l line) {
 }
 
 func setOffload(p *parser, l line) {
+	p.yesOrNo(l, &p.file.Interface.Offload, "without the line it is yes; no is for kernels and devices with faults")
+}
+
+func setTrustedChecksums(p *parser, l line) {
+	p.yesOrNo(l, &p.file.Interface.TrustedChecksums, "without the line it is yes; no computes and verifies the checksum of every packet")
+}
+
+// yesOrNo reads a switch of [Interface].
+func (p *parser) yesOrNo(l line, on *bool, hint string) {
 	switch strings.ToLower(l.value) {
 	case "yes":
-		p.file.Interface.Offload = true
+		*on = true
 	case "no":
-		p.file.Interface.Offload = false
+		*on = false
 	default:
-		p.wrong(interfaceKeys, l, "without the line it is yes; no is for kernels and devices with faults")
+		p.wrong(interfaceKeys, l, hint)
 	}
 }
 

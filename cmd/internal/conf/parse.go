@@ -48,6 +48,7 @@ func parse(path string, text []byte, from source) (*File, error) {
 	p.file.Path = path
 	p.file.Interface.Table = Table{Auto: true}
 	p.file.Interface.Offload = true
+	p.file.Interface.TrustedChecksums = true
 	name, why := nameOf(path)
 	if why != "" {
 		p.fail(0, "", "%s", why)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"stunnel/crypto"
+	"stunnel/transport"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -87,6 +88,16 @@ func TestValuesThatAreTaken(t *testing.T) {
 			return slices.Equal(f.Peers[0].AllowedIPs[1:], []netip.Prefix{netip.MustParsePrefix("10.1.2.3/32"), netip.MustParsePrefix("fd00::1/128")})
 		}},
 		{inPeer("PersistentKeepalive = off"), func(f *File) bool { return f.Peers[0].PersistentKeepalive == 0 }},
+		{valid, func(f *File) bool {
+			return f.Interface.TrustedChecksums && f.Peers[0].Extensions == transport.ExtensionsAuto
+		}},
+		{inInterface("TrustedChecksums = yes"), func(f *File) bool { return f.Interface.TrustedChecksums }},
+		{inInterface("TrustedChecksums = no"), func(f *File) bool { return !f.Interface.TrustedChecksums && f.Interface.Offload }},
+		{inPeer("Extensions = off"), func(f *File) bool { return f.Peers[0].Extensions == transport.ExtensionsOff }},
+		{inPeer("Extensions = Auto"), func(f *File) bool { return f.Peers[0].Extensions == transport.ExtensionsAuto }},
+		{second("AllowedIPs = 10.7.0.0/16\nExtensions = required"), func(f *File) bool {
+			return f.Peers[0].Extensions == transport.ExtensionsAuto && f.Peers[1].Extensions == transport.ExtensionsRequired
+		}},
 		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return f.Peers[0].Endpoint == "host_1.example.net.:51820" }},
 		{strings.ReplaceAll(valid, " = ", "="), func(f *File) bool { return len(f.Peers) == 1 }},
 		{strings.ReplaceAll(valid, "\n", "\n\u00a0\t"), func(f *File) bool { return len(f.Peers) == 1 }},

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"stunnel/crypto"
+	"stunnel/transport"
 )
 
 // nameLimit bounds a peer's name, in bytes: it goes into tables, logs and the control socket.
@@ -24,6 +25,7 @@ func init() {
 		{name: "AllowedIPs", right: "prefixes as 10.9.0.0/24 or fd00::/64, separated by commas", many: true, mayBeEmpty: true, set: setAllowedIPs},
 		{name: "Endpoint", right: "host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820", set: setEndpoint},
 		{name: "PersistentKeepalive", right: "off, or a number of seconds from 1 to 65535", set: setPersistentKeepalive},
+		{name: "Extensions", right: "off, auto or required", set: setExtensions},
 	}
 }
 
@@ -175,4 +177,14 @@ func setPersistentKeepalive(p *parser, l line) {
 		return
 	}
 	peer.PersistentKeepalive = time.Duration(n) * time.Second
+}
+
+func setExtensions(p *parser, l line) {
+	e, err := transport.ParseExtensions(strings.ToLower(l.value))
+	if err != nil {
+		p.wrong(peerKeys, l, "without the line it is auto: with a stunnel what both know, with any other peer plain WireGuard")
+		return
+	}
+	peer, _ := p.peer()
+	peer.Extensions = e
 }

@@ -72,8 +72,8 @@ func listenerPID(c *net.UnixConn) int {
 	return pid
 }
 
-// Status asks for the state. Up, MTU, Drops and the peers' names are told by stunnel
-// only; of another program Up is false and MTU 0. The error wraps a syscall.Errno if
+// Status asks for the state. Up, MTU, TrustedChecksums, Drops, and the peers' names and
+// extensions are told by stunnel only; of another program Up is false and MTU 0. The error wraps a syscall.Errno if
 // the other end answered one.
 func (c *Client) Status() (transport.Status, error) {
 	if err := c.send([]byte("get=1\n\n")); err != nil {

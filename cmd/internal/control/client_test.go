@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"stunnel/transport"
 )
@@ -39,6 +40,41 @@ func TestClientReadsOtherPrograms(t *testing.T) {
 	if s.PublicKey != privateKey(1).Public() || s.ListenPort != 12912 || s.MTU != 0 || p.Endpoint.String() != "10.0.0.1:5" ||
 		!p.LastHandshake.IsZero() || len(p.AllowedIPs) != 1 || !p.PresharedKey.IsZero() {
 		t.Errorf("%+v", s)
+	}
+}
+
+func TestClientRefusesFaultyExtensions(t *testing.T) {
+	for _, line := range []string{
+		"extensions=", "extensions=Off", "extensions=\x1b[m", "software=%1b[31m", "software=" + strings.Repeat("x", 256), "software=%e2%80%ae",
+		"announced=", "announced=,", "announced=echo,", "announced=echo, fragments", "announced=Echo", "announced=a%20b", "announced=caf\u00e9",
+		"refused=%ff", "refused=%", "refused=" + strings.Repeat("%41", 256), "downgrades=-1", "downgrades=", "downgrades=18446744073709551616",
+		"goodbye_time_sec=999999999999999", "goodbye_time_sec=-1", "goodbye_time_nsec=2000000000", "round_trip_nsec=9223372036854775808",
+		"round_trip_nsec=-5", "round_trip_nsec=1.5", "echoes_sent=2147483648", "echoes_sent=-1", "echoes_lost=2147483648", "echoes_lost=x",
+	} {
+		text := "public_key=" + publicKey(1).Hex() + "\n" + line + "\nerrno=0\n\n"
+		if s, err := readStatus(bufio.NewReaderSize(strings.NewReader(text), maxLine)); err == nil {
+			t.Errorf("%.80q became %+v", line, s)
+		}
+	}
+	text := "trusted_checksums=perhaps\nerrno=0\n\n"
+	if s, err := readStatus(bufio.NewReaderSize(strings.NewReader(text), maxLine)); err == nil {
+		t.Errorf("%q became %+v", text, s)
+	}
+}
+
+func TestServerTellsNoWordThatIsNone(t *testing.T) {
+	s := transport.Status{Peers: []transport.PeerStatus{
+		{Announced: []string{"", "a=b", "echo", "a,b", "two words", "fragments", "\x1b"}, Software: "a=b\n", Goodbye: time.Unix(-1, 0), EchoesSent: -1, RoundTrip: -1},
+		{Announced: []string{"="}},
+	}}
+	text := string(appendStatus(nil, &s))
+	if strings.Count(text, "announced=") != 1 || !strings.Contains(text, "\nsoftware=a%3db%0a\nannounced=echo,fragments\n") {
+		t.Errorf("%s", text)
+	}
+	for _, key := range []string{"goodbye_", "echoes_", "round_trip_", "extensions="} {
+		if strings.Contains(text, key) {
+			t.Errorf("%s is told, of nothing:\n%s", key, text)
+		}
 	}
 }
 
@@ -96,7 +132,7 @@ func TestClientConfiguresAndSeesIt(t *testing.T) {
 	if c.PID() != os.Getpid() || c.Name() != "peer" {
 		t.Errorf("pid %d, name %s", c.PID(), c.Name())
 	}
-	want := transport.Config{ListenPort: to(uint16(7)), Peers: []transport.PeerConfig{{PublicKey: publicKey(1), Name: to("a b")}}}
+	want := transport.Config{ListenPort: to(uint16(7)), Peers: []transport.PeerConfig{{PublicKey: publicKey(1), Name: to("a b"), Extensions: to(transport.ExtensionsRequired)}}, TrustedChecksums: to(true)}
 	if err := c.Configure(want); err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +140,7 @@ func TestClientConfiguresAndSeesIt(t *testing.T) {
 		t.Errorf("configured: %+v", got)
 	}
 	s, err := c.Status()
-	if err != nil || s.ListenPort != 7 || len(s.Peers) != 1 || s.Peers[0].Name != "a b" {
+	if err != nil || s.ListenPort != 7 || len(s.Peers) != 1 || s.Peers[0].Name != "a b" || s.Peers[0].Extensions != transport.ExtensionsRequired || !s.TrustedChecksums {
 		t.Errorf("%+v, %v", s, err)
 	}
 	d.mu.Lock()

@@ -13,11 +13,26 @@
 //
 //	up=true|false       of the device: whether the interface is up
 //	mtu=N               of the device, in bytes
+//	lanes=N             of the device: pairs of a queue and a socket
+//	offload_NAME=on|off of the device; behind off there may stand a comma, a space and why
+//	trusted_checksums=true|false  of the device: whether they are on
 //	drop_REASON=N       of the device and of a peer: packets dropped for that reason
 //	name=NAME           of a peer that has one; '%' and '=' in it are written as %25 and %3d
 //
-// A set takes name=NAME of a peer (an empty one removes it), and stop=true of the device:
-// the program ends after it has answered. Other programs answer EINVAL to both.
+// and of a peer, each only where it says something, what transport.PeerStatus has by the
+// same name; texts are escaped as names are:
+//
+//	extensions=off|required       without the line: auto
+//	software=TEXT                 "wireguard", or "stunnel" and its version
+//	announced=WORD,WORD           extensions that it takes
+//	refused=TEXT                  why extensions are not spoken with it
+//	downgrades=N
+//	goodbye_time_sec=N, goodbye_time_nsec=N
+//	round_trip_nsec=N, echoes_sent=N, echoes_lost=N
+//
+// A set takes trusted_checksums=true|false of the device, name=NAME of a peer (an empty
+// one removes it), extensions=auto|off|required of a peer, and stop=true of the device:
+// the program ends after it has answered. Other programs answer EINVAL to all of them.
 package control
 
 import (

@@ -54,6 +54,9 @@ func (d *fakeDevice) Configure(c transport.Config) error {
 	if c.FwMark != nil {
 		s.FwMark = *c.FwMark
 	}
+	if c.TrustedChecksums != nil {
+		s.TrustedChecksums = *c.TrustedChecksums
+	}
 	if c.ReplacePeers {
 		s.Peers = nil
 	}
@@ -98,6 +101,9 @@ func change(s *transport.PeerStatus, p transport.PeerConfig) {
 	if p.PersistentKeepalive != nil {
 		s.PersistentKeepalive = *p.PersistentKeepalive
 	}
+	if p.Extensions != nil {
+		s.Extensions = *p.Extensions
+	}
 	if p.ReplaceAllowedIPs {
 		s.AllowedIPs = nil
 	}
@@ -134,16 +140,22 @@ func fullStatus() transport.Status {
 		Lanes: 4,
 		Offloads: []transport.Offload{
 			{Name: "csum"}, {Name: "gso", Off: "100 % broken = EIO"}, {Name: "uso4", Off: "off, too"}},
-		Drops: map[string]uint64{"no_peer": 3, "malformed": 1},
+		TrustedChecksums: true,
+		Drops:            map[string]uint64{"no_peer": 3, "malformed": 1},
 		Peers: []transport.PeerStatus{
 			{
 				Name: "laptop = 100 % mine", PublicKey: publicKey(2), PresharedKey: crypto.PresharedKey(publicKey(3)),
 				Endpoint: netip.MustParseAddrPort("192.0.2.7:4500"), LastHandshake: time.Unix(1700000000, 123456789),
 				TxBytes: 1 << 40, RxBytes: 18446744073709551615, PersistentKeepalive: 25 * time.Second,
 				AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
-				Drops:      map[string]uint64{"replayed": 2},
+				Extensions: transport.ExtensionsRequired, Software: "stunnel 0.3.0", Announced: []string{"echo", "trusted_checksums"},
+				Downgrades: 3, RoundTrip: 310 * time.Microsecond, EchoesSent: 20, EchoesLost: 1,
+				Drops: map[string]uint64{"replayed": 2},
 			},
-			{PublicKey: publicKey(4), Endpoint: netip.MustParseAddrPort("[fe80::1%eth0]:51820"), LastHandshake: time.Unix(1700000000, 1)},
+			{
+				PublicKey: publicKey(4), Endpoint: netip.MustParseAddrPort("[fe80::1%eth0]:51820"), LastHandshake: time.Unix(1700000000, 1),
+				Extensions: transport.ExtensionsOff, Software: "stunnel 9", Refused: "critical = 0x10000", Goodbye: time.Unix(1700000005, 0),
+			},
 			{PublicKey: publicKey(5)},
 		},
 	}

@@ -25,10 +25,11 @@ func appendStatus(b []byte, s *transport.Status) []byte {
 		b = appendNumber(b, "lanes=", uint64(s.Lanes))
 	}
 	for _, o := range s.Offloads {
-		if isReason(o.Name) {
+		if isWord(o.Name) {
 			b = appendText(b, "offload_"+o.Name+"=", offloadText(o))
 		}
 	}
+	b = appendText(b, "trusted_checksums=", strconv.FormatBool(s.TrustedChecksums))
 	b = appendDrops(b, s.Drops)
 	for i := range s.Peers {
 		b = appendPeer(b, &s.Peers[i])
@@ -60,7 +61,7 @@ func appendPeer(b []byte, p *transport.PeerStatus) []byte {
 		b = append(b, "allowed_ip="...)
 		b = append(prefix.AppendTo(b), '\n')
 	}
-	return appendDrops(b, p.Drops)
+	return appendDrops(appendExtensions(b, p), p.Drops)
 }
 
 // offloadText is "on", or "off" and why, a comma and a space between them.
@@ -73,15 +74,15 @@ func offloadText(o transport.Offload) string {
 
 func appendDrops(b []byte, drops map[string]uint64) []byte {
 	for _, reason := range slices.Sorted(maps.Keys(drops)) {
-		if drops[reason] != 0 && isReason(reason) {
+		if drops[reason] != 0 && isWord(reason) {
 			b = appendNumber(b, "drop_"+reason+"=", drops[reason])
 		}
 	}
 	return b
 }
 
-// isReason says whether a word is one that a key can have in it.
-func isReason(s string) bool {
+// isWord says whether s is a word as reasons, offloads and extensions are: one that a key can have in it.
+func isWord(s string) bool {
 	for _, c := range []byte(s) {
 		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '_' {
 			return false
@@ -109,6 +110,9 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 	if c.FwMark != nil {
 		b = appendNumber(b, "fwmark=", uint64(*c.FwMark))
 	}
+	if c.TrustedChecksums != nil {
+		b = appendText(b, "trusted_checksums=", strconv.FormatBool(*c.TrustedChecksums))
+	}
 	if c.ReplacePeers {
 		b = append(b, "replace_peers=true\n"...)
 	}
@@ -133,6 +137,9 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 		}
 		if p.PersistentKeepalive != nil {
 			b = appendNumber(b, "persistent_keepalive_interval=", uint64(max(*p.PersistentKeepalive, 0)/time.Second))
+		}
+		if p.Extensions != nil {
+			b = appendText(b, "extensions=", p.Extensions.String())
 		}
 		if p.ReplaceAllowedIPs {
 			b = append(b, "replace_allowed_ips=true\n"...)

@@ -93,7 +93,7 @@ func TestGetTellsAll(t *testing.T) {
 
 func TestAnEmptyDeviceTellsNoKey(t *testing.T) {
 	c, br := connect(t, start(t, &fakeDevice{}, nil))
-	if got := exchange(t, c, br, "get=1\n\n"); got != "listen_port=0\nup=false\nmtu=0\nerrno=0\n\n" {
+	if got := exchange(t, c, br, "get=1\n\n"); got != "listen_port=0\nup=false\nmtu=0\ntrusted_checksums=false\nerrno=0\n\n" {
 		t.Errorf("%q", got)
 	}
 }
@@ -105,11 +105,11 @@ func TestManyOperationsOnOneConnection(t *testing.T) {
 		{"set=1\nlisten_port=1\n\n", "errno=0\n\n"},
 		{"set=1\nlisten_port=x\nfwmark=7\n\n", "errno=-22\n\n"},
 		{"set=1\nlisten_port\n\n", "errno=-71\n\n"},
-		{"get=1\n\n", "listen_port=1\nup=false\nmtu=0\nerrno=0\n\n"},
+		{"get=1\n\n", "listen_port=1\nup=false\nmtu=0\ntrusted_checksums=false\nerrno=0\n\n"},
 		{"get=1\nmore=1\n\n", "errno=22\n\n"},
 		{"set=1\n\n", "errno=0\n\n"},
 		{"set=1\nfwmark=9\n\nget=1\n\n", "errno=0\n\n"},
-		{"", "listen_port=1\nfwmark=9\nup=false\nmtu=0\nerrno=0\n\n"},
+		{"", "listen_port=1\nfwmark=9\nup=false\nmtu=0\ntrusted_checksums=false\nerrno=0\n\n"},
 	} {
 		if got := exchange(t, c, br, step.request); got != step.reply {
 			t.Errorf("%d: %q: %q, want %q", i, step.request, got, step.reply)

@@ -111,6 +111,12 @@ func (p *setParser) setDevice(key, value string) error {
 		}
 		n := uint32(mark)
 		c.FwMark = &n
+	case "trusted_checksums":
+		if value != "true" && value != "false" {
+			return errors.New(`neither "true" nor "false"`)
+		}
+		on := value == "true"
+		c.TrustedChecksums = &on
 	case "replace_peers":
 		return parseTrue(value, &c.ReplacePeers)
 	case "stop":
@@ -159,6 +165,12 @@ func setPeer(c *transport.PeerConfig, key, value string) error {
 		}
 		interval := time.Duration(seconds) * time.Second
 		c.PersistentKeepalive = &interval
+	case "extensions":
+		extensions, err := parseExtensions(value)
+		if err != nil {
+			return err
+		}
+		c.Extensions = &extensions
 	case "allowed_ip":
 		rest, remove := strings.CutPrefix(value, "-")
 		prefix, err := netip.ParsePrefix(rest)

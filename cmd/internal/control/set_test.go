@@ -38,8 +38,10 @@ func TestSetBecomesAConfig(t *testing.T) {
 		"private key removed": {"private_key=" + strings.Repeat("0", 64) + "\n", transport.Config{PrivateKey: &crypto.PrivateKey{}}},
 		"device": {"listen_port=51820\nfwmark=4294967295\nreplace_peers=true\n",
 			transport.Config{ListenPort: to(uint16(51820)), FwMark: to(uint32(4294967295)), ReplacePeers: true}},
-		"port and mark zero": {"listen_port=0\nfwmark=0\n", transport.Config{ListenPort: to(uint16(0)), FwMark: to(uint32(0))}},
-		"a new peer":         {"public_key=" + a.Hex() + "\n", peer(transport.PeerConfig{})},
+		"trusted checksums off": {"trusted_checksums=false\n", transport.Config{TrustedChecksums: to(false)}},
+		"trusted checksums on":  {"trusted_checksums=true\n", transport.Config{TrustedChecksums: to(true)}},
+		"port and mark zero":    {"listen_port=0\nfwmark=0\n", transport.Config{ListenPort: to(uint16(0)), FwMark: to(uint32(0))}},
+		"a new peer":            {"public_key=" + a.Hex() + "\n", peer(transport.PeerConfig{})},
 		"all of a peer": {"public_key=" + a.Hex() + "\nupdate_only=true\nprotocol_version=1\npreshared_key=" + b.Hex() +
 			"\nendpoint=[2001:db8::1]:7\npersistent_keepalive_interval=65535\nreplace_allowed_ips=true\nallowed_ip=10.1.2.3/8\nallowed_ip=-::/0\nname=caf\u00e9 %3d%25\n",
 			peer(transport.PeerConfig{UpdateOnly: true, PresharedKey: to(crypto.PresharedKey(b)), Endpoint: to(netip.MustParseAddrPort("[2001:db8::1]:7")),
@@ -49,8 +51,12 @@ func TestSetBecomesAConfig(t *testing.T) {
 		"name removed":     {"public_key=" + a.Hex() + "\nname=\n", peer(transport.PeerConfig{Name: to("")})},
 		"name with equals": {"public_key=" + a.Hex() + "\nname=a=b\n", peer(transport.PeerConfig{Name: to("a=b")})},
 		"keepalive off":    {"public_key=" + a.Hex() + "\npersistent_keepalive_interval=0\n", peer(transport.PeerConfig{PersistentKeepalive: to(time.Duration(0))})},
-		"mapped endpoint":  {"public_key=" + a.Hex() + "\nendpoint=[::ffff:192.0.2.1]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("192.0.2.1:9"))})},
-		"zone":             {"public_key=" + a.Hex() + "\nendpoint=[fe80::1%eth0]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("[fe80::1%eth0]:9"))})},
+		"extensions off":   {"public_key=" + a.Hex() + "\nextensions=off\n", peer(transport.PeerConfig{Extensions: to(transport.ExtensionsOff)})},
+		"extensions auto":  {"public_key=" + a.Hex() + "\nextensions=auto\n", peer(transport.PeerConfig{Extensions: to(transport.ExtensionsAuto)})},
+		"extensions required of one, and nothing said of another": {"public_key=" + a.Hex() + "\nextensions=required\npublic_key=" + b.Hex() + "\n",
+			transport.Config{Peers: []transport.PeerConfig{{PublicKey: a, Extensions: to(transport.ExtensionsRequired)}, {PublicKey: b}}}},
+		"mapped endpoint": {"public_key=" + a.Hex() + "\nendpoint=[::ffff:192.0.2.1]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("192.0.2.1:9"))})},
+		"zone":            {"public_key=" + a.Hex() + "\nendpoint=[fe80::1%eth0]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("[fe80::1%eth0]:9"))})},
 		"replacing comes before adding, whatever the order": {"public_key=" + a.Hex() + "\nallowed_ip=10.0.0.0/8\nreplace_allowed_ips=true\nallowed_ip=11.0.0.0/8\n",
 			peer(transport.PeerConfig{ReplaceAllowedIPs: true, AllowedIPs: []transport.AllowedIPChange{{Prefix: netip.MustParsePrefix("11.0.0.0/8")}}})},
 		"two peers": {"public_key=" + a.Hex() + "\nremove=true\npublic_key=" + b.Hex() + "\nupdate_only=true\n",
@@ -94,6 +100,14 @@ func TestSetRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"private_key=" + upper + "\n":                    syscall.EINVAL,
 		"no_such_key=1\n":                                syscall.EINVAL,
 		"allowed_ip=10.0.0.0/8\n":                        syscall.EINVAL, // of a peer, and there is none yet
+		"trusted_checksums=\n":                           syscall.EINVAL,
+		"trusted_checksums=1\n":                          syscall.EINVAL,
+		"trusted_checksums=no\n":                         syscall.EINVAL,
+		"extensions=off\n":                               syscall.EINVAL, // of a peer
+		peer + "extensions=\n":                           syscall.EINVAL,
+		peer + "extensions=Off\n":                        syscall.EINVAL,
+		peer + "extensions=yes\n":                        syscall.EINVAL,
+		peer + "trusted_checksums=true\n":                syscall.EINVAL,
 		"name=x\n":                                       syscall.EINVAL,
 		"public_key=" + upper + "\n":                     syscall.EINVAL,
 		"public_key=" + upper[2:] + "\n":                 syscall.EINVAL,
@@ -141,7 +155,8 @@ func TestSetRefusesWhatItDoesNotUnderstand(t *testing.T) {
 
 func TestRefusalsNeverQuoteKeys(t *testing.T) {
 	text := strings.Repeat("5e", 31)
-	for _, lines := range []string{"private_key=" + text + "\n", "public_key=" + publicKey(1).Hex() + "\npreshared_key=" + text + "\n"} {
+	peer := "public_key=" + publicKey(1).Hex() + "\n"
+	for _, lines := range []string{"private_key=" + text + "\n", peer + "preshared_key=" + text + "\n", peer + "extensions=" + text + "\n"} {
 		_, refused, _ := parseSet(lines + "\n")
 		if refused == nil || strings.Contains(refused.Error(), "5e5e") {
 			t.Errorf("%v", refused)
@@ -168,8 +183,8 @@ func TestSetIsRefusedWhenThereIsNoRoomForIt(t *testing.T) {
 }
 
 func FuzzSet(f *testing.F) {
-	f.Add([]byte("private_key=" + privateKey(1).Hex() + "\nlisten_port=1\nfwmark=2\nreplace_peers=true\nstop=true\npublic_key=" + publicKey(1).Hex() + "\nremove=true\n\n"))
-	f.Add([]byte("public_key=" + publicKey(1).Hex() + "\nupdate_only=true\nname=a%25b\npreshared_key=" + publicKey(2).Hex() +
+	f.Add([]byte("private_key=" + privateKey(1).Hex() + "\nlisten_port=1\nfwmark=2\nreplace_peers=true\ntrusted_checksums=false\nstop=true\npublic_key=" + publicKey(1).Hex() + "\nremove=true\n\n"))
+	f.Add([]byte("public_key=" + publicKey(1).Hex() + "\nupdate_only=true\nextensions=required\nname=a%25b\npreshared_key=" + publicKey(2).Hex() +
 		"\nendpoint=[fe80::1%e]:1\npersistent_keepalive_interval=1\nreplace_allowed_ips=true\nallowed_ip=-1.2.3.4/5\nallowed_ip=::/0\nprotocol_version=1\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		r, refused, err := readSet(bufio.NewReaderSize(bytes.NewReader(text), maxLine), always)

@@ -52,9 +52,9 @@ func readStatus(br *bufio.Reader) (transport.Status, error) {
 
 // statusParser takes the lines of a get's reply one by one.
 type statusParser struct {
-	status    transport.Status
-	errno     int   // -1: not seen
-	sec, nsec int64 // of the last peer's handshake
+	status             transport.Status
+	errno              int    // -1: not seen
+	handshake, goodbye moment // of the last peer
 }
 
 func (p *statusParser) line(key, value string) (err error) {
@@ -65,7 +65,7 @@ func (p *statusParser) line(key, value string) (err error) {
 		var public crypto.PublicKey
 		if public, err = crypto.ParsePublicKeyHex(value); err == nil {
 			p.status.Peers = append(p.status.Peers, transport.PeerStatus{PublicKey: public})
-			p.sec, p.nsec = 0, 0
+			p.handshake, p.goodbye = moment{}, moment{}
 		}
 	case len(p.status.Peers) > 0:
 		err = p.peerLine(&p.status.Peers[len(p.status.Peers)-1], key, value)
@@ -95,8 +95,10 @@ func (p *statusParser) deviceLine(key, value string) (err error) {
 	case "lanes":
 		n, err = parseNumber(value, 31)
 		s.Lanes = int(n)
+	case "trusted_checksums":
+		s.TrustedChecksums, err = strconv.ParseBool(value)
 	default:
-		if name, ok := strings.CutPrefix(key, "offload_"); ok && isReason(name) {
+		if name, ok := strings.CutPrefix(key, "offload_"); ok && isWord(name) {
 			var off string
 			if off, err = parseOffload(value); err == nil {
 				s.Offloads = append(s.Offloads, transport.Offload{Name: name, Off: off})
@@ -132,13 +134,11 @@ func (p *statusParser) peerLine(peer *transport.PeerStatus, key, value string) (
 	case "endpoint":
 		peer.Endpoint, err = parseEndpoint(value)
 	case "last_handshake_time_sec":
-		n, err = parseNumber(value, 37) // up to the year 6325: more is no time
-		p.sec = int64(n)
-		peer.LastHandshake = p.handshake()
+		err = p.handshake.setSec(value)
+		peer.LastHandshake = p.handshake.time()
 	case "last_handshake_time_nsec":
-		n, err = parseNumber(value, 30)
-		p.nsec = int64(n)
-		peer.LastHandshake = p.handshake()
+		err = p.handshake.setNsec(value)
+		peer.LastHandshake = p.handshake.time()
 	case "tx_bytes":
 		peer.TxBytes, err = parseNumber(value, 64)
 	case "rx_bytes":
@@ -152,22 +152,39 @@ func (p *statusParser) peerLine(peer *transport.PeerStatus, key, value string) (
 			peer.AllowedIPs = append(peer.AllowedIPs, prefix.Masked())
 		}
 	default:
-		err = dropLine(&peer.Drops, key, value)
+		if err = p.extensionsLine(peer, key, value); err == nil {
+			err = dropLine(&peer.Drops, key, value)
+		}
 	}
 	return err
 }
 
-func (p *statusParser) handshake() time.Time {
-	if p.sec == 0 && p.nsec == 0 {
+// moment is a time that is told in two lines; zeros are the zero time.
+type moment struct{ sec, nsec int64 }
+
+func (m *moment) setSec(value string) error {
+	n, err := parseNumber(value, 37) // up to the year 6325: more is no time
+	m.sec = int64(n)
+	return err
+}
+
+func (m *moment) setNsec(value string) error {
+	n, err := parseNumber(value, 30)
+	m.nsec = int64(n)
+	return err
+}
+
+func (m moment) time() time.Time {
+	if m == (moment{}) {
 		return time.Time{}
 	}
-	return time.Unix(p.sec, p.nsec)
+	return time.Unix(m.sec, m.nsec)
 }
 
 // dropLine takes drop_REASON=N, and passes over every key that is none.
 func dropLine(drops *map[string]uint64, key, value string) error {
 	reason, ok := strings.CutPrefix(key, "drop_")
-	if !ok || !isReason(reason) {
+	if !ok || !isWord(reason) {
 		return nil
 	}
 	n, err := parseNumber(value, 64)

@@ -1,7 +1,8 @@
 // Package packet makes and reads the inner packets of tunnel tests: IPv4 and
 // IPv6 with UDP (RFC 791, 8200, 768), lengths and checksums right.
 //
-// UDP makes one, Parse reads one and says what is wrong with it.
+// UDP makes one, Parse reads one and says what is wrong with it, Complete
+// computes a checksum that a sender has left out.
 package packet
 
 import (
@@ -13,6 +14,7 @@ import (
 
 const (
 	protocolICMP   = 1
+	protocolTCP    = 6
 	protocolUDP    = 17
 	protocolICMPv6 = 58
 
@@ -75,6 +77,48 @@ func ip(local, remote netip.Addr, protocol byte, payload []byte) []byte {
 	copy(p[8:], local.AsSlice())
 	copy(p[24:], remote.AsSlice())
 	return append(p, payload...)
+}
+
+// Complete computes the UDP or TCP checksum of a packet without IPv4 options and
+// IPv6 extension headers, whatever is in its place; false: it is none.
+func Complete(b []byte) bool {
+	field := Checksum(b)
+	if field == nil {
+		return false
+	}
+	from, to := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
+	protocol, segment := b[9], b[ipv4Header:]
+	if b[0]>>4 == 6 {
+		from, to = netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40]))
+		protocol, segment = b[6], b[ipv6Header:]
+	}
+	clear(field)
+	sum := checksum(pseudo(from, to, protocol, len(segment)), segment)
+	if sum == 0 && protocol == protocolUDP {
+		sum = 0xffff
+	}
+	binary.BigEndian.PutUint16(field, sum)
+	return true
+}
+
+// Checksum is where the UDP or TCP checksum of such a packet lies; nil: it is
+// none, or not as long as it says.
+func Checksum(b []byte) []byte {
+	segment, protocol := []byte(nil), byte(0)
+	switch {
+	case len(b) >= ipv4Header && b[0] == 0x45 && int(binary.BigEndian.Uint16(b[2:])) == len(b) &&
+		binary.BigEndian.Uint16(b[6:])&0x3fff == 0:
+		segment, protocol = b[ipv4Header:], b[9]
+	case len(b) >= ipv6Header && b[0]>>4 == 6 && int(binary.BigEndian.Uint16(b[4:])) == len(b)-ipv6Header:
+		segment, protocol = b[ipv6Header:], b[6]
+	}
+	switch {
+	case protocol == protocolUDP && len(segment) >= udpHeader:
+		return segment[6:8]
+	case protocol == protocolTCP && len(segment) >= 20:
+		return segment[16:18]
+	}
+	return nil
 }
 
 // Packet is what Parse found. Ports and payload are UDP's; of another protocol

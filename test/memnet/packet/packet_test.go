@@ -1,6 +1,7 @@
 package packet_test
 
 import (
+	"bytes"
 	"encoding/hex"
 	"net/netip"
 	"testing"
@@ -38,6 +39,25 @@ func TestWhatUDPMakesParseReads(t *testing.T) {
 					t.Fatalf("a packet of %d bytes with byte %d changed is read", size, i)
 				}
 				b[i] ^= 0x10
+			}
+		}
+	}
+}
+
+func TestCompleteGivesWhatUDPMakesWhateverWasInTheField(t *testing.T) {
+	for _, c := range []struct{ local, remote string }{
+		{"10.0.0.1:1000", "10.0.0.2:2000"},
+		{"[2001:db8::1]:1000", "[2001:db8::2]:2000"},
+	} {
+		for size := range 40 {
+			want := packet.UDP(netip.MustParseAddrPort(c.local), netip.MustParseAddrPort(c.remote), make([]byte, size))
+			got := bytes.Clone(want)
+			copy(packet.Checksum(got), "xx")
+			if bytes.Equal(got, want) || !packet.Complete(got) || !bytes.Equal(got, want) {
+				t.Errorf("% x, want % x", got, want)
+			}
+			if packet.Complete(append(got, 0)) {
+				t.Error("a packet with a byte too many was completed")
 			}
 		}
 	}

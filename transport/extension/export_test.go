@@ -1,0 +1,4 @@
+package extension
+
+// ParseVector is parse, for the tests that hold it against the other decoder.
+var ParseVector = parse
