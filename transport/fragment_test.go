@@ -220,6 +220,9 @@ func TestFragmentsOfAPacketHaveCountersThatFollowEachOther(t *testing.T) {
 		if !slices.EqualFunc(got, packets, bytes.Equal) {
 			t.Fatalf("%d packets were sent as %d others", len(packets), len(got))
 		}
+		if l := a.lanes[0].sealer; cap(l.plain) != sealerPackets || cap(l.out) != sealerSize || cap(l.heads) != headsSize {
+			t.Fatalf("the sealer has grown to %d messages, %d bytes and %d beside", cap(l.plain), cap(l.out), cap(l.heads))
+		}
 		a.wire.sent = nil
 	}
 }

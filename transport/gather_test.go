@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -88,6 +89,31 @@ func TestPacketsInFragmentsArriveAsTheyWereSentHoweverTheyAreReceived(t *testing
 			t.Errorf("bursts of %d: %d bytes are still held", n, held)
 		}
 		a.wire.sent = nil
+	}
+}
+
+// A partial packet is one in fragments, too, in order or not.
+func TestPartialPacketsInFragmentsArrivePartial(t *testing.T) {
+	for _, n := range []int{1, 100} {
+		a, b, clock := shook(t)
+		b.lanes[0].queue = copying{b.stack}
+		trust(t, a, b, true, true)
+		s := a.toward(b).usable(*clock)
+		s.speaks.Store(s.speaks.Load() | uint32(extension.Fragments))
+		a.toward(b).carries.Store(300)
+		first, rest, partial, want := halfPartial(true)
+		wantPartial := slices.Clone(partial)
+		a.wire.sent = nil
+		a.lanes[0].outbound(first, rest, partial, *clock)
+		if len(a.wire.sent) < 2*len(want) {
+			t.Fatalf("%d packets are %d messages", len(want), len(a.wire.sent))
+		}
+		for part := range slices.Chunk(a.wire.sent, n) {
+			b.lanes[0].inbound(a.datagrams(part), *clock)
+		}
+		if !slices.EqualFunc(b.stack.written, want, bytes.Equal) || !slices.Equal(b.stack.partial, wantPartial) {
+			t.Errorf("bursts of %d: %d packets arrived, or differ; partial %v, want %v", n, len(b.stack.written), b.stack.partial, wantPartial)
+		}
 	}
 }
 
@@ -175,6 +201,62 @@ func TestAFirstFragmentThatIsTheLastEndsWhatWaitedForIt(t *testing.T) {
 	b.lanes[0].inbound(a.datagrams(msgs[:1]), *clock)
 	if drops := b.toward(a).drops.counts(); b.reassembly.held != 0 || drops["bad_fragment"] != 1 {
 		t.Errorf("%d bytes are held, drops %v", b.reassembly.held, drops)
+	}
+}
+
+// What could be put together where it lies is held against what came before.
+func TestPartsThatContradictEachOtherAcrossBurstsMakeNoPacket(t *testing.T) {
+	whole := packet("10.0.0.1", "10.0.0.2", 200)
+	a, b, clock := shook(t)
+	msgs := sealed(t, a.toward(b).usable(*clock),
+		plainFragment(0, false, whole[:100], 0), plainFragment(1, true, whole[100:], 0), plainFragment(2, false, whole[:50], 0))
+	b.lanes[0].inbound(a.datagrams(msgs[2:]), *clock)
+	b.lanes[0].inbound(a.datagrams(msgs[:2]), *clock)
+	if drops := b.toward(a).drops.counts(); len(b.written()) != 0 || drops["bad_fragment"] != 1 || b.reassembly.held != 0 {
+		t.Errorf("a packet came out, or drops %v, %d bytes held", drops, b.reassembly.held)
+	}
+}
+
+func TestPartsInOneBurstMakeNoMoreThanTheLargestPacket(t *testing.T) {
+	for _, c := range []struct{ length, bad int }{{maxWhole, 0}, {maxWhole + 1, 1}} {
+		a, b, clock := shook(t)
+		whole := append(packet("10.0.0.1", "10.0.0.2", maxWhole), 0)[:c.length]
+		msgs := sealed(t, a.toward(b).usable(*clock),
+			plainFragment(0, false, whole[:40000], 0), plainFragment(1, false, whole[40000:maxWhole-1], 0), plainFragment(2, true, whole[maxWhole-1:], 0))
+		b.lanes[0].inbound(a.datagrams(msgs), *clock)
+		drops := b.toward(a).drops.counts()
+		if got := b.written(); len(got) != 1-c.bad || int(drops["bad_fragment"]) != c.bad || b.reassembly.held != 0 {
+			t.Errorf("%d bytes: %d packets came out, drops %v, %d bytes held", c.length, len(got), drops, b.reassembly.held)
+		}
+	}
+}
+
+// writes is a Queue that counts calls of Write.
+type writes struct {
+	stack
+	n int
+}
+
+func (q *writes) Write(packets [][]byte, partial []bool) error {
+	q.n++
+	return nil
+}
+
+func TestABurstOfPacketsInFragmentsIsOneWrite(t *testing.T) {
+	a, b, clock := shook(t)
+	queue := &writes{}
+	b.lanes[0].queue = queue
+	a.toward(b).carry(1440)
+	p := packet("10.0.0.1", "10.0.0.2", 1500)
+	first, rest, partial := split(p, p, p, p, p, p, p, p)
+	const bursts = 2 * arenaSize / (8 * 1500)
+	for range bursts {
+		a.wire.sent = nil
+		a.lanes[0].outbound(first, rest, partial, *clock)
+		b.lanes[0].inbound(a.datagrams(a.wire.sent), *clock)
+	}
+	if queue.n != bursts {
+		t.Errorf("%d bursts are %d writes", bursts, queue.n)
 	}
 }
 

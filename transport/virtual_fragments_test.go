@@ -3,6 +3,7 @@ package transport_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -94,6 +95,37 @@ func TestAnIdlePeerHoldsNoFragmentsForLongerThanASecond(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The timer that has dropped one packet goes on for the next.
+func TestEachPacketWaitsForItsFragmentsOnItsOwn(t *testing.T) {
+	inWorld(t, func(w *world) {
+		w.extensions = transport.ExtensionsAuto
+		a, b := w.acquainted()
+		a.tunnel.Carry(300)
+		sent := 0
+		w.tap(func(d *memnet.Transit, _ crypto.MessageType) bool {
+			if d.Sender != a.host || len(d.Data) < 200 {
+				return true
+			}
+			sent++
+			return sent%2 == 1 // the second of the two fragments is lost
+		})
+		held := []int{b.tunnel.Reassembling()}
+		for range 4 {
+			a.say(b, strings.Repeat("x", 450))
+			w.pass(400 * time.Millisecond)
+			held = append(held, b.tunnel.Reassembling())
+		}
+		for range 4 {
+			w.pass(400 * time.Millisecond)
+			held = append(held, b.tunnel.Reassembling())
+		}
+		one := held[1]
+		if want := []int{0, one, 2 * one, 2 * one, 2 * one, one, 0, 0, 0}; one == 0 || !slices.Equal(held, want) {
+			t.Errorf("every 400 ms %v bytes are held, want %v", held, want)
+		}
+	})
 }
 
 func TestABadLinkCostsPacketsInFragmentsWhatItLosesForHours(t *testing.T) {
