@@ -25,7 +25,7 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 	case kind == extension.KindFragment && p.silenced(s):
 		p.drops.add(dropBeforeHello, 1)
 	case kind == extension.KindFragment:
-		l.join(s, counter, plaintext, routes, now)
+		l.join(s, counter, flags, body, routes, now)
 		return true
 	case kind == extension.KindFrame:
 		p.drops.add(dropNotAnnounced, 1) // this end has no frames

@@ -1,35 +1,23 @@
 package transport
 
 import (
-	"encoding/binary"
-
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // A packet that is longer than one message to its peer may be leaves in
 // fragments: parts of nearly equal length, each a message of its own, with
-// counters that follow each other. A fragment is four bytes, then a part:
-//
-//	0  kindFragment
-//	1  index << 1 | last
-//	2  length of the part, big endian
-//
-// and after the part the padding of every message. The whole is known by its
-// id, the counter of its first fragment, which each of them gives: its own
-// counter - index. So one fragment has one place in one whole, and no two
-// overlap.
+// counters that follow each other (docs/protocol-extensions.md). The whole is
+// known by its id, the counter of its first fragment, which each of them gives:
+// its own counter - index.
 const (
-	kindFrame    = 2
-	kindFragment = 3
-
-	fragmentHeader = 4
-	maxFragments   = 8
-	maxWhole       = 1<<16 - 1
+	maxFragments = extension.MaxFragments
+	maxWhole     = extension.MaxWhole
 )
 
-// What a sealer needs in front of the fragments of one packet, per message: the
-// header and what is copied beside the packet, 64 bytes each, and over all of
-// them the first bytes that the queue had set aside, at most 128.
+// What a sealer copies of the fragments of one packet: of each its header and
+// what follows up to 64 bytes, of all together the first bytes that the queue
+// has set aside, at most 128. That is no more than maxFirst for each message.
 const (
 	fragmentFirst = 64
 	maxFirst      = 128
@@ -41,34 +29,6 @@ type fragment struct {
 	index int
 	last  bool
 	part  []byte
-}
-
-func isFragment(plaintext []byte) bool {
-	return len(plaintext) > 0 && plaintext[0] == kindFragment
-}
-
-// parseFragment reads the plaintext of what isFragment; part lies in there. ok is false
-// for a length that is not there, an empty part, an index that cannot be, and
-// for a first part that is the last one too; the index tells which packet cannot
-// become whole then, 0 if none can be meant but one that begins here.
-func parseFragment(plaintext []byte) (f fragment, ok bool) {
-	if len(plaintext) < fragmentHeader || plaintext[1]>>1 >= maxFragments {
-		return f, false
-	}
-	f = fragment{index: int(plaintext[1] >> 1), last: plaintext[1]&1 != 0}
-	length := int(binary.BigEndian.Uint16(plaintext[2:]))
-	if length == 0 || length > len(plaintext)-fragmentHeader || f.index == 0 && f.last {
-		return f, false
-	}
-	f.part = plaintext[fragmentHeader:][:length:length]
-	return f, true
-}
-
-// divisible says whether a plaintext that begins with b may be cut: packets,
-// with a whole checksum or a partial one, and frames. What two tunnels say to
-// each other is never cut, a probe of the path least of all.
-func divisible(b []byte) bool {
-	return len(b) > 0 && (b[0]&0x50 == 0x40 || b[0] == kindFrame)
 }
 
 // shape is how a packet of length bytes travels: as n messages of size bytes of
@@ -89,14 +49,14 @@ func shape(length, mtu, limit int) (n, size int) {
 			size = length
 		}
 		return 1, size
-	case limit <= fragmentHeader:
+	case limit <= extension.HeaderSize:
 		return 0, 0
 	}
-	most := limit - fragmentHeader
+	most := limit - extension.HeaderSize
 	if n = (length + most - 1) / most; n > maxFragments {
 		return 0, 0
 	}
-	size = fragmentHeader + (length+n-1)/n
+	size = extension.HeaderSize + (length+n-1)/n
 	return n, min((size+15)&^15, limit)
 }
 
@@ -119,14 +79,10 @@ func (l *sealer) cut(first, rest []byte, n, size int) {
 		if i < length%n {
 			part++
 		}
-		flags := byte(i << 1)
-		if i == n-1 {
-			flags |= 1
-		}
 		begin := len(l.heads)
-		l.heads = append(l.heads, kindFragment, flags, byte(part>>8), byte(part))
-		beside := (fragmentHeader+len(first)+fragmentFirst-1)&^(fragmentFirst-1) - fragmentHeader
-		beside = min(max(beside, fragmentFirst-fragmentHeader), part)
+		l.heads = extension.AppendHeader(l.heads, extension.KindFragment, extension.FragmentFlags(i, i == n-1), part)
+		beside := (extension.HeaderSize+len(first)+fragmentFirst-1)&^(fragmentFirst-1) - extension.HeaderSize
+		beside = min(max(beside, fragmentFirst-extension.HeaderSize), part)
 		k := min(beside, len(first))
 		l.heads = append(l.heads, first[:k]...)
 		l.heads = append(l.heads, rest[:beside-k]...)
@@ -134,7 +90,7 @@ func (l *sealer) cut(first, rest []byte, n, size int) {
 		l.plain = append(l.plain, crypto.Plaintext{
 			First: l.heads[begin:len(l.heads):len(l.heads)],
 			Rest:  rest[:part-beside],
-			Pad:   size - fragmentHeader - part,
+			Pad:   size - extension.HeaderSize - part,
 		})
 		rest = rest[part-beside:]
 	}

@@ -108,6 +108,16 @@ func TestAPacketLongerThanThePathIsCutIntoNearlyEqualParts(t *testing.T) {
 	}
 }
 
+// isFragment says whether a plaintext is a fragment.
+func isFragment(plaintext []byte) bool { return plaintext[0] == byte(extension.KindFragment) }
+
+// parseFragment reads one.
+func parseFragment(plaintext []byte) (f fragment, ok bool) {
+	kind, flags, part, ok := extension.Split(plaintext)
+	index, last, may := flags.Fragment()
+	return fragment{index, last, part}, ok && may && kind == extension.KindFragment && len(part) > 0
+}
+
 // within says whether b is a piece of one of some memories.
 func within(b []byte, memories ...[]byte) bool {
 	at := uintptr(unsafe.Pointer(&b[0]))
@@ -164,7 +174,7 @@ func TestOnlyPacketsAndFramesAreCut(t *testing.T) {
 		a.wire.sent = nil
 		a.lanes[0].sealer.send(s, a.wire, [][]byte{long[:64]}, [][]byte{long[64:]}, *clock)
 		want := 1
-		if kind := begin >> 4; kind == 4 || kind == 6 || kind == 0xc || kind == 0xe || begin == kindFrame {
+		if kind := begin >> 4; kind == 4 || kind == 6 || kind == 0xc || kind == 0xe || begin == int(extension.KindFrame) {
 			want = 2
 		}
 		if len(a.wire.sent) != want {

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 )
 
 // arenaSize is how much a lane can hold of packets made of fragments before it
@@ -20,13 +21,14 @@ type gathering struct {
 	parts  [maxFragments][]byte
 }
 
-// join takes the plaintext of a fragment that has passed the replay decision,
-// and passes the packet on if that has made it whole. What does not continue
-// the packet that is being gathered goes where all lanes look for the rest.
-func (l *lane) join(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) {
-	f, ok := parseFragment(plaintext)
-	id, g := counter-crypto.Counter(f.index), &l.gathered
-	if !ok || counter < id {
+// join takes a fragment that has passed the replay decision, and passes the
+// packet on if that has made it whole. What does not continue the packet that is
+// being gathered goes where all lanes look for the rest.
+func (l *lane) join(s *session, counter crypto.Counter, flags extension.Flags, part []byte, routes *routes[*peer], now time.Duration) {
+	index, last, ok := flags.Fragment()
+	f := fragment{index, last, part}
+	id, g := counter-crypto.Counter(index), &l.gathered
+	if !ok || len(part) == 0 || counter < id {
 		s.peer.drops.add(dropBadFragment, 1)
 		if g.n > 0 && g.id == id {
 			g.n = 0

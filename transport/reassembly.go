@@ -58,10 +58,11 @@ type part struct {
 	length int
 }
 
-// block is a piece of memory; a part has a list of them.
+// block is a piece of memory; a part has a list of them. With the word that the
+// allocator puts in front of what has pointers it takes blockSize bytes.
 type block struct {
 	next *block
-	data [blockSize - unsafe.Sizeof(uintptr(0))]byte
+	data [blockSize - 2*unsafe.Sizeof(uintptr(0))]byte
 }
 
 const (
@@ -180,9 +181,11 @@ func (p *peer) oldest(s *session) int {
 // begin makes a whole without parts and returns its place.
 func (r *reassembly) begin(s *session, id crypto.Counter, now time.Duration) int {
 	p := s.peer
-	w := new(whole)
+	var w *whole
 	if n := len(r.spareWholes); n > 0 {
 		w, r.spareWholes = r.spareWholes[n-1], r.spareWholes[:n-1]
+	} else {
+		w = new(whole)
 	}
 	w.session, w.id, w.begun, w.last = s, id, now, -1
 	if len(p.wholes.wholes) == 0 {

@@ -76,7 +76,7 @@ func (l *sealer) seal(s *session, first, rest [][]byte) int {
 	taken, room := 0, cap(l.out)
 	for taken < len(first) {
 		length, most := len(first[taken])+len(rest[taken]), limit
-		if length > limit && !divisible(first[taken]) {
+		if length > limit && !extension.IsDivisible(first[taken][0]) {
 			most = 0
 		}
 		n, size := shape(length, mtu, most)

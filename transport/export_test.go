@@ -1,0 +1,16 @@
+package transport
+
+// Carry says what one message to each of the peers may have, in bytes of
+// plaintext.
+func (t *Tunnel) Carry(limit int) {
+	for _, p := range t.peers.all() {
+		p.carry(limit)
+	}
+}
+
+// Reassembling is how many bytes wait for the rest of their fragments.
+func (t *Tunnel) Reassembling() int {
+	t.reassembly.mu.Lock()
+	defer t.reassembly.mu.Unlock()
+	return t.reassembly.held
+}
