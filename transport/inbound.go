@@ -18,9 +18,9 @@ import (
 //  3. Their session opens them in place, all at once: one verdict each.
 //  4. The replay window decides, once, before anything else happens.
 //  5. The session is confirmed, timers are set, the endpoint follows.
-//  6. Length and source address are checked: is this packet's sender this peer?
-//  7. A checksum that the peer's stack has left is left to ours, if we trust
-//     (partial.go).
+//  6. A packet without a checksum is known by its mark (partial.go), and
+//     dropped unless we trust.
+//  7. Length and source address are checked: is this packet's sender this peer?
 //  8. What passed goes to the queue, the whole burst in one write.
 //  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
