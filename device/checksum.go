@@ -79,6 +79,18 @@ func be16(n uint16) uint64 {
 func load16(b []byte) uint64     { return uint64(binary.NativeEndian.Uint16(b)) }
 func store16(b []byte, v uint16) { binary.NativeEndian.PutUint16(b, v) }
 
+// sumBehindIP is the sum of the pseudo header and of what packet, which may be
+// the begin of one of length bytes, has behind an IPv4 header without options
+// (start is 20) or an IPv6 header (40). Where these end their addresses do, so
+// it is one sum for both.
+func sumBehindIP(packet []byte, start int, protocol byte, length int) uint64 {
+	addresses := start - 8
+	if start == 40 {
+		addresses = 8
+	}
+	return sum(be16(uint16(length-start))+be16(uint16(protocol)), packet[addresses:])
+}
+
 // pseudo is the sum of the pseudo header (RFC 9293, 3.1; RFC 8200, 8.1) of a
 // segment of length bytes, at most 65,535. The packet begins with an IPv4 or
 // IPv6 header.

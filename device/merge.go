@@ -90,8 +90,7 @@ func (s shape) verified(packet []byte, partial bool) bool {
 	if partial {
 		return true
 	}
-	t := packet[s.transport:]
-	return fold(sum(pseudo(packet, protocol, len(t)), t)) == 0xffff
+	return fold(sumBehindIP(packet, s.transport, protocol, len(packet))) == 0xffff
 }
 
 // run is the longest row of packets, from the first one of a train on, that

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -294,16 +295,28 @@ func TestOffloadedReadAndWriteDoNotAllocate(t *testing.T) {
 		p[19] = 99 // no host, which answers nothing
 		repair(p)
 	}
-	n := testing.AllocsPerRun(200, func() {
-		_ = raw.Write(send)
-		if first, _, _, err := q.Read(); err != nil || len(first) != 30 {
-			t.Fatal(len(first), err)
+	for _, trusting := range []bool{false, true} {
+		writing := slices.Repeat([]bool{trusting}, len(out))
+		n := testing.AllocsPerRun(200, func() {
+			_ = raw.Write(send)
+			first, rest, partial, err := q.Read()
+			if err != nil || len(first) != 30 || !partial[0] {
+				t.Fatal(len(first), partial, err)
+			}
+			if !trusting {
+				for i := range first {
+					q.Complete(first[i], rest[i])
+				}
+			}
+			if err := q.Write(out, writing); err != nil {
+				t.Fatal(err)
+			}
+			if err := q.Write(out[:1], writing); err != nil {
+				t.Fatal(err)
+			}
+		})
+		if n != 0 {
+			t.Errorf("trusting %v: %v allocations per train", trusting, n)
 		}
-		if err := q.Write(out, nil); err != nil {
-			t.Fatal(err)
-		}
-	})
-	if n != 0 {
-		t.Errorf("%v allocations per train", n)
 	}
 }

@@ -2,6 +2,7 @@ package device
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -116,6 +118,13 @@ func (p *pair) carry(t testing.TB, from, to *Queue) {
 			if len(b) > 1420 {
 				t.Errorf("a packet of %d bytes on the wire", len(b))
 			}
+			if partial[i] {
+				_, field, ok := plainRule(b)
+				if !ok {
+					t.Errorf("a packet is partial that can't be: % x", b)
+				}
+				copy(b[field:], "\xde\xad") // what is there means nothing
+			}
 			out = append(out, b)
 		}
 		p.packets.Add(int64(len(out)))
@@ -131,8 +140,18 @@ func (p *pair) carry(t testing.TB, from, to *Queue) {
 // transfer sends n bytes over TCP from here to there and compares hashes.
 func (p *pair) transfer(t testing.TB, to string, n int64) {
 	t.Helper()
+	home, err := netns.Get()
+	must(t, err)
+	defer func() { _ = home.Close() }()
+	transfer(t, home, p.ns, to, n, nil)
+}
+
+// transfer sends n bytes over TCP from one namespace to an address in another
+// one and compares hashes. prepare may set options of the sender's socket.
+func transfer(t testing.TB, from, at netns.NsHandle, to string, n int64, prepare func(fd int) error) {
+	t.Helper()
 	var l net.Listener
-	inThere(t, p.ns, func() (err error) {
+	inThere(t, at, func() (err error) {
 		l, err = net.Listen("tcp", to)
 		return err
 	})
@@ -146,12 +165,22 @@ func (p *pair) transfer(t testing.TB, to string, n int64) {
 		}
 		received <- [32]byte(h.Sum(nil))
 	}()
-	c, err := net.DialTimeout("tcp", l.Addr().String(), 10*time.Second)
-	must(t, err)
+	dialer := net.Dialer{Timeout: 10 * time.Second}
+	if prepare != nil {
+		dialer.Control = func(_, _ string, raw syscall.RawConn) (err error) {
+			control := raw.Control(func(fd uintptr) { err = prepare(int(fd)) })
+			return errors.Join(control, err)
+		}
+	}
+	var c net.Conn
+	inThere(t, from, func() (err error) {
+		c, err = dialer.Dial("tcp", l.Addr().String())
+		return err
+	})
 	must(t, c.SetDeadline(time.Now().Add(60*time.Second)))
 	sent := sha256.New()
 	var seed [32]byte
-	_, err = io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8(seed), n)
+	_, err := io.CopyN(io.MultiWriter(c, sent), rand.NewChaCha8(seed), n)
 	must(t, err)
 	must(t, c.(*net.TCPConn).CloseWrite())
 	if got := <-received; got != [32]byte(sent.Sum(nil)) {
@@ -160,8 +189,9 @@ func (p *pair) transfer(t testing.TB, to string, n int64) {
 	_ = c.Close()
 }
 
-// sumErrors counts packets with a wrong checksum that both hosts have seen.
-func (p *pair) sumErrors(t testing.TB) (n int) {
+// sumErrors counts packets with a wrong checksum that both hosts, and others,
+// have seen.
+func (p *pair) sumErrors(t testing.TB, others ...netns.NsHandle) (n int) {
 	t.Helper()
 	read := func() error {
 		for _, file := range []string{"snmp", "snmp6"} {
@@ -174,7 +204,9 @@ func (p *pair) sumErrors(t testing.TB) (n int) {
 		return nil
 	}
 	must(t, read())
-	inThere(t, p.ns, read)
+	for _, ns := range append(others, p.ns) {
+		inThere(t, ns, read)
+	}
 	return n
 }
 

@@ -59,9 +59,8 @@ func findPartialSum(b []byte, length int) (p partialSum, ok bool) {
 // complete writes the checksum of the packet that is first followed by rest;
 // where there is a rest, first has an even length.
 func (p partialSum) complete(first, rest []byte) {
-	t := first[p.start:]
 	store16(first[p.field:], 0)
-	v := ^fold(sum(sum(pseudo(first, p.protocol, len(t)+len(rest)), t), rest))
+	v := ^fold(sum(sumBehindIP(first, p.start, p.protocol, len(first)+len(rest)), rest))
 	if v == 0 && p.protocol == unix.IPPROTO_UDP {
 		v = 0xffff // 0 would say that there is no sum
 	}

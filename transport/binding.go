@@ -16,7 +16,7 @@ func newBinding(sockets []Socket) *binding {
 // bind opens sockets on port and puts them in the place of those in use, which
 // stay if that fails. mu is held.
 func (t *Tunnel) bind(port uint16) error {
-	sockets, err := t.listen(port, len(t.lanes), t.mark)
+	sockets, err := t.listen(port, len(t.lanes), t.mark.Load())
 	if err != nil {
 		return err
 	}

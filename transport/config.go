@@ -39,7 +39,7 @@ type Config struct {
 // PeerConfig adds a peer, or changes or removes the one with this PublicKey.
 // What is nil, false or empty is left alone; a new peer begins with no name, no
 // preshared key, no endpoint, no persistent keepalive, no allowed IPs and
-// ExtensionsAuto.
+// ExtensionsAuto; one that was here before gets back its name and Extensions.
 type PeerConfig struct {
 	// PublicKey says which peer is meant. It is the only field that is required.
 	// Our own public key is passed over in silence, as WireGuard does.

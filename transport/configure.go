@@ -73,8 +73,8 @@ func (t *Tunnel) checkNumber(c Config) error {
 }
 
 func (t *Tunnel) configureSockets(c Config) error {
-	mark := t.mark
-	if c.FwMark != nil && *c.FwMark != t.mark {
+	mark := t.mark.Load()
+	if c.FwMark != nil && *c.FwMark != mark {
 		for i, s := range t.binding.Load().sockets {
 			if err := s.SetMark(*c.FwMark); err != nil {
 				for _, s := range t.binding.Load().sockets[:i] {
@@ -83,12 +83,12 @@ func (t *Tunnel) configureSockets(c Config) error {
 				return err
 			}
 		}
-		t.mark = *c.FwMark
+		t.mark.Store(*c.FwMark)
 	}
 	if c.ListenPort != nil {
 		if t.isUp() && (*c.ListenPort == 0 || *c.ListenPort != t.openPort()) {
 			if err := t.bind(*c.ListenPort); err != nil {
-				t.mark = mark
+				t.mark.Store(mark)
 				for _, s := range t.binding.Load().sockets {
 					s.SetMark(mark)
 				}
@@ -175,12 +175,15 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p = newPeer(t, c.PublicKey)
 		p.setIdentity(id)
 		t.peers.add(p)
-		if name, known := t.names[c.PublicKey]; known {
-			p.name.Store(&name)
+		if known, ok := t.ours[c.PublicKey]; ok {
+			p.name.Store(&known.name)
+			p.policy.Store(uint32(known.extensions))
 		}
 	}
 	if c.Name != nil {
-		t.setName(p, *c.Name)
+		name := *c.Name
+		p.name.Store(&name)
+		t.remember(p)
 	}
 	if c.PresharedKey != nil {
 		p.mu.Lock()
@@ -189,6 +192,7 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.Extensions != nil {
 		p.setExtensions(*c.Extensions, t.now())
+		t.remember(p)
 	}
 	if c.Endpoint != nil {
 		if p.setEndpoint(*c.Endpoint) && t.isUp() {
@@ -210,17 +214,21 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 }
 
-// setName remembers the name for when a program that knows no names (wg
-// setconf) removes the peer and adds it again.
-func (t *Tunnel) setName(p *peer, name string) {
-	p.name.Store(&name)
+// remember keeps what is ours of the peer's configuration, should it be removed and
+// come back.
+func (t *Tunnel) remember(p *peer) {
+	o := ours{extensions: p.extensions()}
+	if name := p.name.Load(); name != nil {
+		o.name = *name
+	}
+	_, known := t.ours[p.publicKey]
 	switch {
-	case name == "":
-		delete(t.names, p.publicKey)
-	case t.names == nil:
-		t.names = map[crypto.PublicKey]string{p.publicKey: name}
-	case len(t.names) < maxPeers:
-		t.names[p.publicKey] = name
+	case o == ours{}:
+		delete(t.ours, p.publicKey)
+	case t.ours == nil:
+		t.ours = map[crypto.PublicKey]ours{p.publicKey: o}
+	case known || len(t.ours) < maxPeers:
+		t.ours[p.publicKey] = o
 	}
 }
 
@@ -243,7 +251,7 @@ func (t *Tunnel) Status() Status {
 	s := Status{
 		PrivateKey: t.privateKey,
 		ListenPort: t.port,
-		FwMark:     t.mark,
+		FwMark:     t.mark.Load(),
 		Up:         t.isUp(),
 		MTU:        int(t.mtu.Load()),
 		Lanes:      len(t.lanes),

@@ -185,7 +185,7 @@ const usualMTU = 1500
 func (p *peer) measurePath(remote netip.AddrPort) {
 	mtu := 0
 	if ask := p.tunnel.pathMTU; ask != nil {
-		mtu = ask(remote.Addr())
+		mtu = ask(remote.Addr(), p.tunnel.mark.Load())
 	}
 	if mtu <= 0 {
 		mtu = usualMTU

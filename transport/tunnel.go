@@ -73,10 +73,10 @@ type Options struct {
 	Now func() time.Duration
 	// Wall is the clock of handshake timestamps; nil: time.Now.
 	Wall func() time.Time
-	// PathMTU tells the MTU of the way to an address outside, in bytes; 0: not
-	// known. Packets that are longer, sealed, leave in fragments where the peer
-	// takes them. nil: 1500.
-	PathMTU func(remote netip.Addr) int
+	// PathMTU tells the MTU of the way to an address outside, in bytes, of what has
+	// this mark; 0: not known. Packets that are longer, sealed, leave in fragments
+	// where the peer takes them. nil: 1500.
+	PathMTU func(remote netip.Addr, mark uint32) int
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -93,13 +93,14 @@ type Tunnel struct {
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
 
-	pathMTU  func(remote netip.Addr) int
+	pathMTU  func(remote netip.Addr, mark uint32) int
 	instance extension.Instance // of this Tunnel among those that peers may have met
 	version  string             // fit for a hello
 	trusted  atomic.Bool        // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
 	mtu         atomic.Int64
+	mark        atomic.Uint32 // of the sockets; written under mu
 	binding     atomic.Pointer[binding]
 	peers       registry
 	indices     indexTable
@@ -115,13 +116,19 @@ type Tunnel struct {
 
 	mu         sync.Mutex // guards what follows, and all configuration
 	privateKey crypto.PrivateKey
-	port       uint16 // as asked for
-	mark       uint32
-	allowedIPs allowedIPs[*peer]           // written under mu, read by snapshot
-	names      map[crypto.PublicKey]string // also of peers that are no more, should they come back
+	port       uint16                    // as asked for
+	allowedIPs allowedIPs[*peer]         // written under mu, read by snapshot
+	ours       map[crypto.PublicKey]ours // also of peers that are no more, should they come back
 	closed     bool
 
 	offloadsTold bool
+}
+
+// ours is what of a peer's configuration WireGuard does not know. A program that
+// sets all peers anew (wg setconf) means no change of it.
+type ours struct {
+	name       string
+	extensions Extensions
 }
 
 // localIdentity is what follows from the private key.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -20,12 +18,7 @@ func TestBurstsFollowTheMTU(t *testing.T) {
 func TestBurstsThatAreNotOursToBoundAreToldOnce(t *testing.T) {
 	b := newBox(t)
 	b.sh("ip tuntap add dev mine mode tun user 65534; mkdir -p /var/run/wireguard; chown 65534 /var/run/wireguard")
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(b.dir, "stunnel") // where nobody else may look into the test's directory
-	b.sh("cp " + exe + " " + copied + "; chmod 755 " + copied + " " + b.dir + " " + filepath.Dir(b.dir))
+	copied := b.forEverybody()
 	out := b.sh("export LOG_LEVEL=verbose " + programVariable + "=1; setpriv --reuid 65534 --regid 65534 --clear-groups " + copied + ` userspace -f mine 2>said &
 		await() { for i in {1..200}; do eval "$1" && return; sleep .05; done; cat said; echo "not so: $1"; exit 1; }
 		await 'grep -q gso_max_size said'

@@ -24,12 +24,7 @@ func TestDemoShowsATunnelAndLeavesNothing(t *testing.T) {
 
 func TestDemoNeedsNoRootWhereUserNamespacesAreAllowed(t *testing.T) {
 	b := newBox(t)
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(b.dir, "stunnel")
-	b.sh("cp " + exe + " " + copied + "; chmod 755 " + copied + " " + b.dir + " " + filepath.Dir(b.dir))
+	copied := b.forEverybody()
 	as := programVariable + "=1 setpriv --reuid 65534 --regid 65534 --clear-groups "
 	out := b.sh("cat /proc/sys/user/max_user_namespaces; " + as + "unshare --user --map-root-user true && echo allowed || echo forbidden")
 	out2 := b.sh(as + copied + " demo --size 1M 2>&1 || echo failed with $?")

@@ -52,6 +52,21 @@ func newBox(t *testing.T) *box {
 	return &box{demoHost: h, t: t, dir: t.TempDir()}
 }
 
+// forEverybody lets ordinary users of the box run the program, whose path it returns, and open /dev/net/tun as udev's rules
+// have it, whatever the rights of the machine's own are.
+func (b *box) forEverybody() (path string) {
+	b.t.Helper()
+	exe, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	path = filepath.Join(b.dir, "stunnel") // where nobody else may look into the test's directory
+	b.sh("cp " + exe + " " + path + "; chmod 755 " + path + " " + b.dir + " " + filepath.Dir(b.dir))
+	device := filepath.Join(b.dir, "tun")
+	b.sh("mknod -m 666 " + device + " c 10 200; mount --bind " + device + " /dev/net/tun")
+	return path
+}
+
 // file writes a configuration file and returns its path.
 func (b *box) file(name, text string) string {
 	b.t.Helper()

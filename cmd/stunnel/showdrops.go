@@ -29,6 +29,11 @@ var dropWords = map[string]struct{ what, why string }{
 	"replayed":            {"packet", "that came twice, or far too late"},
 	"bad_packet":          {"packet", "with no whole IP packet inside"},
 	"bad_source":          {"packet", "from an address that is not in its allowed ips"},
+	"extensions_off":      {"message", "about extensions, which are off here"},
+	"bad_extension":       {"message", "of a stunnel that makes no sense"},
+	"unknown_extension":   {"message", "of a newer stunnel, which this one does not know"},
+	"not_announced":       {"message", "of a kind that this end does not take"},
+	"before_hello":        {"packet", "without extensions, which are required"},
 	"bad_fragment":        {"packet", "in fragments that contradict each other"},
 	"fragment_missing":    {"packet", "of which a fragment did not come in time"},
 	"reassembly_full":     {"packet", "of which fragments were missing, given up for newer ones"},
@@ -53,7 +58,7 @@ var dropWords = map[string]struct{ what, why string }{
 }
 
 // quietDrops happen to every healthy tunnel: --json has them, the text has not.
-var quietDrops = []string{"no_peer_multicast"}
+var quietDrops = []string{"no_peer_multicast", "extensions_off"}
 
 // drops prints the reasons that happened below a heading, the most frequent first.
 func (b block) drops(heading string, drops map[string]uint64) {

@@ -12,6 +12,7 @@ import (
 	"stunnel/cmd/internal/control"
 	"stunnel/crypto"
 	"stunnel/device"
+	"stunnel/device/netconf"
 	"stunnel/transport"
 	"stunnel/transport/socket"
 )
@@ -46,8 +47,9 @@ type running struct {
 }
 
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
-// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly.
-func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool) *running {
+// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. routes knows
+// the ways to peers, for as long as the tunnel runs.
+func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload bool) *running {
 	t := &running{device: tun, log: log, offload: offload}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
@@ -58,7 +60,10 @@ func start(tun *device.TUN, l *net.UnixListener, log *slog.Logger, offload bool)
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
 	}
-	t.engine = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: tun.MTU(), Version: version, Now: newBootClock().now, Log: engineLog})
+	t.engine = transport.New(transport.Options{
+		Queues: queues, Listen: t.listen, MTU: tun.MTU(), PathMTU: routes.PathMTU,
+		Version: version, Now: newBootClock().now, Log: engineLog,
+	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
 	events := tun.Events()

@@ -222,7 +222,7 @@ func (u *upward) open() error {
 		return errors.Join(err, tun.Close())
 	}
 	u.back.Push(func() error { u.net.Close(); return nil })
-	u.tunnel = start(tun, l, u.log, u.file.Interface.Offload)
+	u.tunnel = start(tun, u.net, l, u.log, u.file.Interface.Offload)
 	u.tunnel.tellLanes(u.file.Interface.Lanes)
 	u.back.Push(u.tunnel.stop)
 	return nil

@@ -18,6 +18,7 @@ import (
 	"stunnel/cmd/internal/conf"
 	"stunnel/cmd/internal/control"
 	"stunnel/device"
+	"stunnel/device/netconf"
 )
 
 // userspaceMTU is what an interface begins with that is configured by others, as wireguard-go's.
@@ -167,7 +168,13 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 	log := newLogger(out, name, userspaceLevel())
 	slog.SetDefault(log)
 
-	t := start(tun, l, log, offload)
+	routes, err := netconf.New()
+	if err != nil {
+		l.Close()
+		return errors.Join(err, tun.Close())
+	}
+	defer routes.Close()
+	t := start(tun, routes, l, log, offload)
 	t.tellLanes(wanted)
 
 	if d != nil {

@@ -172,12 +172,7 @@ func TestAnOrdinaryUserRunsHisPersistentInterface(t *testing.T) {
 	b := newBox(t)
 	b.sh("ip tuntap add dev mine mode tun user 65534; mkdir -p /var/run/wireguard; chown 65534 /var/run/wireguard")
 	before := b.state()
-	exe, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(b.dir, "stunnel") // where nobody else may look into the test's directory
-	b.sh("cp " + exe + " " + copied + "; chmod 755 " + copied + " " + b.dir + " " + filepath.Dir(b.dir))
+	copied := b.forEverybody()
 	b.sh(programVariable + "=1 setpriv --reuid 65534 --regid 65534 --clear-groups " + copied + " userspace mine")
 	out := b.sh("wg set mine listen-port 4711 private-key <(wg genkey); wg show mine listen-port; stat -c %u /proc/" + strconv.Itoa(b.pidOf("mine")))
 	if out != "4711\n65534\n" {

@@ -21,7 +21,7 @@ const (
 func (h *Handle) DefaultMTU(endpoints []netip.Addr) int {
 	least := 0
 	for _, e := range endpoints {
-		if mtu := h.mtuTowards(e); mtu > 0 && (least == 0 || mtu < least) {
+		if mtu := h.mtuTowards(e, &netlink.RouteGetOptions{}); mtu > 0 && (least == 0 || mtu < least) {
 			least = mtu
 		}
 	}
@@ -34,9 +34,14 @@ func (h *Handle) DefaultMTU(endpoints []netip.Addr) int {
 	return min(least-Overhead, maxMTU)
 }
 
+// PathMTU is the MTU, in bytes, of the way that packets with this mark take from this host to remote; 0 when there is none.
+// What lies further on the way may be narrower. What ICMP messages have said of it does not count: anybody can forge those.
+func (h *Handle) PathMTU(remote netip.Addr, mark uint32) int {
+	return h.mtuTowards(remote.Unmap(), &netlink.RouteGetOptions{Mark: mark, FIBMatch: true})
+}
+
 // mtuTowards is the MTU of the way to one address; 0 when there is none.
-func (h *Handle) mtuTowards(remote netip.Addr) int {
-	options := &netlink.RouteGetOptions{}
+func (h *Handle) mtuTowards(remote netip.Addr, options *netlink.RouteGetOptions) int {
 	if zone := remote.Zone(); zone != "" {
 		options.Oif = zone
 	}

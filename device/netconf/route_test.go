@@ -174,3 +174,43 @@ func TestTheMTUIsTheLeastOverTheEndpointsMinusEighty(t *testing.T) {
 		check("endpoints without a route, the default route", 1400, nowhere)
 	})
 }
+
+// A tunnel that carries everything sends its own packets by another way than the
+// rest; that is the way whose MTU matters.
+func TestThePathMTUIsThatOfTheWayForTheMark(t *testing.T) {
+	inNamespace(t, func(h host) {
+		const mark, table = 51820, 4711
+		remote := netip.MustParseAddr("198.51.100.9")
+		h.tunUp()
+		h.must(h.SetMTU("tun0", 1300))
+		h.mustRoutes(h.AddRoutes("tun0", prefixes("198.51.100.0/24"), 0))
+		if got := h.PathMTU(remote, mark); got != 1300 {
+			t.Errorf("by the main table: %d, want 1300", got)
+		}
+		eth0, err := h.link("eth0")
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		err = h.nl.RouteAdd(&netlink.Route{
+			Dst: ipNet(netip.MustParsePrefix("0.0.0.0/0")), Gw: net.IPv4(192, 0, 2, 9), LinkIndex: eth0.Attrs().Index, Table: table,
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		rule := netlink.NewRule()
+		rule.Mark, rule.Table, rule.Priority, rule.Family = mark, table, 100, unix.AF_INET
+		if err := h.nl.RuleAdd(rule); err != nil {
+			t.Error(err)
+		}
+		if got := h.PathMTU(remote, mark); got != 1480 {
+			t.Errorf("with the mark: %d, want that of eth0, 1480", got)
+		}
+		if got := h.PathMTU(remote, 0); got != 1300 {
+			t.Errorf("without the mark: %d, want 1300", got)
+		}
+		if got := h.PathMTU(netip.MustParseAddr("2001:db8::1"), 0); got != 0 {
+			t.Errorf("where there is no way: %d", got)
+		}
+	})
+}

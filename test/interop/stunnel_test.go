@@ -2,30 +2,44 @@ package interop
 
 import (
 	"context"
+	"net/netip"
 	"time"
 
 	"stunnel/crypto"
 	"stunnel/transport"
 )
 
-var stunnel = maker{"stunnel", startStunnel}
+// extended is stunnel as it comes, which tries each peer for extensions; stunnel
+// is one that has them off, and so speaks nothing but WireGuard.
+var (
+	stunnel  = maker{"stunnel", func(e *end) implementation { return startStunnel(e, transport.ExtensionsOff) }}
+	extended = maker{"stunnel with extensions", func(e *end) implementation { return startStunnel(e, transport.ExtensionsAuto) }}
+)
+
+// narrowPath is what stunnel takes the way's MTU for: less than full packets need,
+// which to another stunnel would leave in fragments.
+const narrowPath = 1280
 
 // tunnel is stunnel's end.
 type tunnel struct {
 	*transport.Tunnel
-	e      *end
-	cancel context.CancelFunc
-	ended  chan error
+	e          *end
+	extensions transport.Extensions
+	cancel     context.CancelFunc
+	ended      chan error
 }
 
-func startStunnel(e *end) implementation {
+func startStunnel(e *end, extensions transport.Extensions) implementation {
 	e.w.t.Helper()
-	t := &tunnel{e: e, ended: make(chan error, 1)}
+	t := &tunnel{e: e, extensions: extensions, ended: make(chan error, 1)}
 	var queues []transport.Queue
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	t.Tunnel = transport.New(transport.Options{Queues: queues, Listen: t.listen, MTU: mtu})
+	t.Tunnel = transport.New(transport.Options{
+		Queues: queues, Listen: t.listen, MTU: mtu, Version: longestVersion,
+		PathMTU: func(netip.Addr, uint32) int { return narrowPath },
+	})
 	port := uint16(outerPort)
 	if err := t.Configure(transport.Config{PrivateKey: &e.private, ListenPort: &port}); err != nil {
 		e.w.t.Fatal(err)
@@ -55,6 +69,7 @@ func (t *tunnel) configure(p peer) {
 	t.e.w.t.Helper()
 	c := transport.PeerConfig{
 		PublicKey: p.key, PresharedKey: &p.psk, PersistentKeepalive: &p.keepalive, ReplaceAllowedIPs: true,
+		Extensions: &t.extensions,
 	}
 	if p.endpoint.IsValid() {
 		c.Endpoint = &p.endpoint

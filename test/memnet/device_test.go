@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -81,6 +82,33 @@ func TestWriteIsDeliveredAndPoisonsWhatItWasGiven(t *testing.T) {
 		}
 		if _, ok := d.Next(time.Hour); ok || len(d.Drain()) != 0 {
 			t.Error("one packet came twice")
+		}
+	})
+}
+
+func TestPartialPacketsHaveGarbageForASumUntilTheyAreCompleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := memnet.NewDevice(1)
+		q, want := d.Queues()[0], flowOf(1)
+		d.InjectPartial(want)
+		d.Inject(want)
+		first, rest, partial, err := q.Read()
+		if err != nil || !slices.Equal(partial, []bool{true, false}) {
+			t.Fatalf("Read: %v, %v", partial, err)
+		}
+		if bytes.Equal(first[0], first[1]) {
+			t.Error("a partial packet has its sum")
+		}
+		garbled := slices.Concat(first[0], rest[0])
+		q.Complete(first[0], rest[0])
+		if got := slices.Concat(first[0], rest[0]); !bytes.Equal(got, want) {
+			t.Errorf("completed: %x, want %x", got, want)
+		}
+		if err := q.Write([][]byte{garbled, bytes.Clone(want), bytes.Clone(want)[:100]}, []bool{true, false, true}); err != nil {
+			t.Fatal(err)
+		}
+		if got := d.Drain(); d.Partial() != 1 || len(got) != 2 || !bytes.Equal(got[0], want) || !bytes.Equal(got[1], want) {
+			t.Errorf("%d came, of them %d partial: %x", len(got), d.Partial(), got)
 		}
 	})
 }

@@ -113,7 +113,7 @@ func Checksum(b []byte) []byte {
 		segment, protocol = b[ipv6Header:], b[6]
 	}
 	switch {
-	case protocol == protocolUDP && len(segment) >= udpHeader:
+	case protocol == protocolUDP && len(segment) >= udpHeader && int(binary.BigEndian.Uint16(segment[4:])) == len(segment):
 		return segment[6:8]
 	case protocol == protocolTCP && len(segment) >= 20:
 		return segment[16:18]
