@@ -160,6 +160,7 @@ type demoResult struct {
 	size       int64
 	took       time.Duration // of the transfer
 	sealed     uint64        // bytes that alice has sent to bob, outside
+	speaks     string        // what bob is to alice
 }
 
 func (r *demoResult) measure(ctx context.Context, alice, bob *demoHost, size int64, stderr io.Writer) error {
@@ -188,7 +189,7 @@ func (r *demoResult) measure(ctx context.Context, alice, bob *demoHost, size int
 		return err
 	}
 	for _, p := range status.Peers {
-		r.handshake, r.sealed = p.LastHandshake, p.TxBytes
+		r.handshake, r.sealed, r.speaks = p.LastHandshake, p.TxBytes, speaksText(p)
 	}
 	if r.handshake.IsZero() {
 		return errors.New("packets passed, but there was no handshake: they did not go through the tunnel")
@@ -208,6 +209,7 @@ func (r *demoResult) print(w io.Writer, alice, bob *demoHost) {
 	fmt.Fprintf(w, "  TCP            %s in %.2f s, %.2f Gbit/s, all of it checked by a hash\n",
 		bytesText(r.size), r.took.Seconds(), float64(r.size)*8/r.took.Seconds()/1e9)
 	fmt.Fprintf(w, "  sealed         %s in UDP from %s to %s\n", bytesText(int64(r.sealed)), alice.name, bob.name)
+	fmt.Fprintf(w, "  %-14s %s\n", bob.name+" speaks", r.speaks)
 }
 
 func millis(d time.Duration) string { return fmt.Sprintf("%.2f ms", float64(d.Microseconds())/1000) }

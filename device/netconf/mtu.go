@@ -45,7 +45,7 @@ func (h *Handle) mtuTowards(remote netip.Addr, options *netlink.RouteGetOptions)
 	if zone := remote.Zone(); zone != "" {
 		options.Oif = zone
 	}
-	routes, err := h.nl.RouteGetWithOptions(remote.WithZone("").AsSlice(), options)
+	routes, err := h.way.RouteGetWithOptions(remote.WithZone("").AsSlice(), options)
 	if err != nil || len(routes) == 0 {
 		return 0
 	}

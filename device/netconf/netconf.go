@@ -15,10 +15,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handle is a socket to rtnetlink in one network namespace: the one in which New was called, wherever its user goes later.
+// Handle is sockets to rtnetlink in one network namespace: the one in which New was called, wherever its user goes later.
 // Safe for concurrent use.
 type Handle struct {
-	nl *netlink.Handle // constant
+	nl  *netlink.Handle // constant
+	way *netlink.Handle // constant; for the route to one address, which for IPv6 strict checking refuses as it is asked here
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.
@@ -30,11 +31,19 @@ func New() (*Handle, error) {
 	// With strict checking the kernel itself picks out the routes of one interface: on a router with a million routes that
 	// is the difference between seconds and nothing. Kernels before 4.20 lack it, and then all are read and sifted here.
 	_ = nl.SetStrictCheck(true)
-	return &Handle{nl: nl}, nil
+	way, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		nl.Close()
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	return &Handle{nl: nl, way: way}, nil
 }
 
-// Close closes the socket. Undos made with this Handle can't be run any more.
-func (h *Handle) Close() { h.nl.Close() }
+// Close closes the sockets. Undos made with this Handle can't be run any more.
+func (h *Handle) Close() {
+	h.nl.Close()
+	h.way.Close()
+}
 
 // link finds an interface by name.
 func (h *Handle) link(name string) (netlink.Link, error) {

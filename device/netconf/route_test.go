@@ -153,6 +153,8 @@ func TestTheMTUIsTheLeastOverTheEndpointsMinusEighty(t *testing.T) {
 		check("no endpoint, no default route", 1420)
 		check("an endpoint without a route", 1420, nowhere)
 		check("on eth0", 1400, a)
+		h.must(h.AddAddress("eth0", netip.MustParsePrefix("2001:db8::1/64")))
+		check("on eth0, over IPv6", 1400, netip.MustParseAddr("2001:db8::9"))
 		eth0, err := h.link("eth0")
 		if err != nil {
 			t.Error(err)
@@ -208,6 +210,10 @@ func TestThePathMTUIsThatOfTheWayForTheMark(t *testing.T) {
 		}
 		if got := h.PathMTU(remote, 0); got != 1300 {
 			t.Errorf("without the mark: %d, want 1300", got)
+		}
+		h.must(h.AddAddress("eth0", netip.MustParsePrefix("2001:db8:1::1/64")))
+		if got := h.PathMTU(netip.MustParseAddr("2001:db8:1::9"), mark); got != 1480 {
+			t.Errorf("over IPv6: %d, want that of eth0, 1480", got)
 		}
 		if got := h.PathMTU(netip.MustParseAddr("2001:db8::1"), 0); got != 0 {
 			t.Errorf("where there is no way: %d", got)

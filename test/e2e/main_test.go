@@ -4,17 +4,11 @@
 package e2e
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -54,119 +48,6 @@ func build(m *testing.M) int {
 		return 1
 	}
 	return m.Run()
-}
-
-// tools are what a host runs to move and check content.
-var tools = map[string]func(args []string) error{
-	// tool-sink LISTEN: says "listening", takes one connection to its end, and
-	// prints the number and the hash of the bytes that came.
-	"tool-sink": func(args []string) error {
-		l, err := net.Listen("tcp", args[0])
-		if err != nil {
-			return err
-		}
-		fmt.Println("listening")
-		c, err := l.Accept()
-		if err != nil {
-			return err
-		}
-		h := sha256.New()
-		n, err := io.Copy(h, c)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("got %d %s\n", n, hex.EncodeToString(h.Sum(nil)))
-		return nil
-	},
-	// tool-hold-port PORT: takes the UDP port and keeps it.
-	"tool-hold-port": func(args []string) error {
-		if _, err := net.ListenPacket("udp", ":"+args[0]); err != nil {
-			return err
-		}
-		fmt.Println("holding")
-		select {}
-	},
-	// tool-send TO BYTES [BYTES PER SECOND]: sends random bytes, prints the same.
-	"tool-send": func(args []string) error {
-		size, err := strconv.ParseInt(args[1], 10, 64)
-		if err != nil {
-			return err
-		}
-		c, err := net.Dial("tcp", args[0])
-		if err != nil {
-			return err
-		}
-		var pace time.Duration
-		const chunk = 64 << 10
-		if len(args) > 2 {
-			rate, err := strconv.Atoi(args[2])
-			if err != nil {
-				return err
-			}
-			pace = time.Second * chunk / time.Duration(rate)
-		}
-		h := sha256.New()
-		source := rand.NewChaCha8([32]byte{1})
-		for left := size; left > 0; {
-			b := make([]byte, min(left, chunk))
-			source.Read(b)
-			h.Write(b)
-			if _, err := c.Write(b); err != nil {
-				return err
-			}
-			left -= int64(len(b))
-			time.Sleep(pace) // the rate is what this tool is asked for
-		}
-		if err := c.Close(); err != nil {
-			return err
-		}
-		fmt.Printf("got %d %s\n", size, hex.EncodeToString(h.Sum(nil)))
-		return nil
-	},
-}
-
-// tool is the command line of a tool.
-func tool(args ...string) []string {
-	self, err := os.Executable()
-	if err != nil {
-		panic(err)
-	}
-	return append([]string{self}, args...)
-}
-
-// transfer moves size random bytes over TCP to address on host to, and fails
-// the test if what arrives is not what was sent.
-func transfer(t *testing.T, from, to *lab.Host, address string, size int, during ...func()) {
-	t.Helper()
-	rate := []string{}
-	if len(during) > 0 {
-		rate = append(rate, "4000000") // long enough for something to happen during it
-	}
-	finish := beginTransfer(t, from, to, address, size, rate...)
-	for _, f := range during {
-		f()
-	}
-	finish()
-}
-
-// beginTransfer is the first half of transfer; what it returns is the second.
-func beginTransfer(t *testing.T, from, to *lab.Host, address string, size int, rate ...string) (finish func()) {
-	t.Helper()
-	sink := to.Start(tool("tool-sink", address)...)
-	sink.Await("listening")
-	send := from.Start(tool(append([]string{"tool-send", address, fmt.Sprint(size)}, rate...)...)...)
-	return func() {
-		t.Helper()
-		if status := send.Wait(); status != 0 {
-			t.Fatalf("sender ended with %d: %s", status, send.Output())
-		}
-		if status := sink.Wait(); status != 0 {
-			t.Fatalf("receiver ended with %d: %s", status, sink.Output())
-		}
-		if got, want := strings.TrimPrefix(sink.Output(), "listening\n"), send.Output(); got != want {
-			t.Fatalf("received %q, sent %q", got, want)
-		}
-	}
 }
 
 // pair is a private and its public key.
@@ -212,18 +93,30 @@ func ping(t *testing.T, h *lab.Host, address string, n int, args ...string) {
 // shown is what the tests read of `stunnel show --json`.
 type shown struct {
 	Interfaces []struct {
-		Name           string
-		Lanes          int
-		DroppedPackets map[string]int `json:"dropped_packets"`
-		Peers          []struct {
-			Name            string
-			Endpoint        string
-			LatestHandshake string         `json:"latest_handshake"`
-			RxBytes         int            `json:"rx_bytes"`
-			TxBytes         int            `json:"tx_bytes"`
-			DroppedPackets  map[string]int `json:"dropped_packets"`
-		}
+		Name             string
+		Lanes            int
+		TrustedChecksums bool           `json:"trusted_checksums"`
+		DroppedPackets   map[string]int `json:"dropped_packets"`
+		Peers            []shownPeer
 	}
+}
+
+type shownPeer struct {
+	Name            string
+	Endpoint        string
+	LatestHandshake string         `json:"latest_handshake"`
+	RxBytes         int            `json:"rx_bytes"`
+	TxBytes         int            `json:"tx_bytes"`
+	DroppedPackets  map[string]int `json:"dropped_packets"`
+	Extensions      string
+	Software        string
+	Announced       []string
+	Refused         string
+	Downgrades      int
+	Goodbye         *string
+	RoundTrip       *float64 `json:"round_trip_seconds"`
+	EchoesSent      int      `json:"echoes_sent"`
+	EchoesLost      int      `json:"echoes_lost"`
 }
 
 func show(t *testing.T, h *lab.Host, name string) shown {
@@ -233,6 +126,25 @@ func show(t *testing.T, h *lab.Host, name string) shown {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// showPeer is what is shown of the only peer of tun0.
+func showPeer(t *testing.T, h *lab.Host) shownPeer {
+	t.Helper()
+	return show(t, h, "tun0").Interfaces[0].Peers[0]
+}
+
+// awaitPeer waits, by asking, until what is shown of the only peer of tun0 is as
+// wanted.
+func awaitPeer(t *testing.T, h *lab.Host, want string, is func(shownPeer) bool) (p shownPeer) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
+		if p = showPeer(t, h); is(p) {
+			return p
+		}
+	}
+	t.Fatalf("%s: after 10 s the peer is not %s: %+v", h.Name, want, p)
+	return p
 }
 
 // state is what a tunnel may change on a host, to compare before and after.
