@@ -36,7 +36,7 @@ type Queue struct {
 	raw  syscall.RawConn
 	// method values, which would allocate if made per call
 	fill   func(fd uintptr) bool // q.readWaiting
-	glance func(fd uintptr)      // q.readBurst
+	glance func(fd uintptr)      // q.readLook
 	pour   func(fd uintptr) bool // q.writeBurst
 
 	writev func(fd uintptr, v []unix.Iovec) unix.Errno // writev(2); tests have one that refuses
@@ -57,7 +57,8 @@ type Queue struct {
 	partial     []bool
 	used        int         // bytes of arena that hold the current train
 	super       superPacket // what is left of the newest one, in arena
-	readErr     error       // ends Read, after the packets that came before it
+	pace        pace
+	readErr     error // ends Read, after the packets that came before it
 
 	mu       sync.Mutex // held while writing; guards what follows
 	out      [][]byte
@@ -92,8 +93,7 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 	if virtio {
 		q.slots = make([]byte, maxTrain*longFirst)
 	}
-	q.fill, q.pour = q.readWaiting, q.writeBurst
-	q.glance = func(fd uintptr) { q.readBurst(fd) }
+	q.fill, q.glance, q.pour = q.readWaiting, q.readLook, q.writeBurst
 	return q
 }
 

@@ -55,15 +55,23 @@ func (q *Queue) Look(use func(first, rest [][]byte, partial []bool)) {
 // when there is something. With true it has locked reading.
 func (q *Queue) readWaiting(fd uintptr) (done bool) {
 	q.reading.Lock()
-	if done = q.readBurst(fd); !done {
+	if done = q.readBurst(fd, &q.pace); !done {
+		q.pace.waits()
 		q.reading.Unlock()
 	}
 	return done
 }
 
+// readLook is Look's part that has the descriptor. A look is short, and who
+// looks has a pace of its own.
+func (q *Queue) readLook(fd uintptr) {
+	var p pace
+	q.readBurst(fd, &p)
+}
+
 // readBurst reads until nothing is there. It returns false if nothing was.
 // reading is locked.
-func (q *Queue) readBurst(fd uintptr) (done bool) {
+func (q *Queue) readBurst(fd uintptr, p *pace) (done bool) {
 	q.first, q.rest, q.partial = q.first[:0], q.rest[:0], q.partial[:0]
 	if q.readErr != nil {
 		return true
@@ -72,14 +80,14 @@ func (q *Queue) readBurst(fd uintptr) (done bool) {
 		q.used = 0
 	}
 	for q.split() && len(q.first) < maxTrain && len(q.arena)-q.used >= maxRead {
-		n, err := unix.Read(int(fd), q.arena[q.used:])
+		n, errno := p.read(fd, q.arena[q.used:])
 		switch {
-		case err == unix.EINTR:
+		case errno == unix.EINTR:
 			continue
-		case err == unix.EAGAIN:
+		case errno == unix.EAGAIN:
 			return len(q.first) > 0
-		case err != nil:
-			q.readErr = q.explain(err)
+		case errno != 0:
+			q.readErr = q.explain(errno)
 			return true
 		case n == 0:
 			q.readErr = io.EOF

@@ -83,8 +83,7 @@ func (q *Queue) writeRun(fd uintptr, r *run, packets [][]byte) error {
 			return err
 		}
 		if !q.virtio {
-			_, err := unix.Write(int(fd), packets[0])
-			return err
+			return q.writeWhole(fd, packets[0])
 		}
 		h = h[:virtioSize]
 		single.encode(h)
@@ -121,6 +120,19 @@ func (q *Queue) writeRun(fd uintptr, r *run, packets [][]byte) error {
 	}
 }
 
+// writeWhole is for an interface that knows no virtio headers.
+func (q *Queue) writeWhole(fd uintptr, packet []byte) error {
+	for {
+		switch errno := write(fd, packet); errno {
+		case 0:
+			return nil
+		case unix.EINTR:
+		default:
+			return errno
+		}
+	}
+}
+
 // single is the header of a packet that is not merged; a partial one is made
 // ready for it.
 func (q *Queue) single(packet []byte, partial bool) (h virtioHeader, err error) {
@@ -136,10 +148,4 @@ func (q *Queue) single(packet []byte, partial bool) (h virtioHeader, err error) 
 	}
 	p.complete(packet, nil)
 	return h, nil
-}
-
-// writev is writev(2); x/sys has only one that allocates.
-func writev(fd uintptr, v []unix.Iovec) unix.Errno {
-	_, _, errno := unix.Syscall(unix.SYS_WRITEV, fd, uintptr(unsafe.Pointer(&v[0])), uintptr(len(v)))
-	return errno
 }

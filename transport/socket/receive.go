@@ -30,7 +30,8 @@ type receiver struct {
 	buffers  []byte
 	burst    []Datagram
 	step     func(fd uintptr) bool // receiver.read, bound once since that allocates
-	n        int                   // of the last system call
+	pace     pace
+	n        int // of the last system call
 	errno    syscall.Errno
 	failures int // in a row
 
@@ -102,14 +103,15 @@ func (r *receiver) read(fd uintptr) bool {
 		h.SetControllen(controlSize)
 	}
 	for {
-		n, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, fd, uintptr(unsafe.Pointer(&r.headers[0])), uintptr(len(r.headers)), 0, 0, 0)
+		n, errno := r.pace.recvmmsg(fd, r.headers)
 		switch errno {
 		case unix.EINTR:
 			continue
 		case unix.EAGAIN:
+			r.pace.waits()
 			return false
 		}
-		r.n, r.errno = int(n), errno
+		r.n, r.errno = n, errno
 		return true
 	}
 }

@@ -38,12 +38,6 @@ func newSender(u *UDP) *sender {
 	return s
 }
 
-// sendmsg is the system call on a socket that does not block.
-func sendmsg(fd int, msg *unix.Msghdr) syscall.Errno {
-	_, _, errno := unix.Syscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(msg)), 0)
-	return errno
-}
-
 // Send sends a train: datagrams of size bytes back to back, of which the last may be shorter. It waits while the
 // socket's buffer is full. Each datagram is handed to the kernel in order and at most once, whatever happens on the
 // way. A size below 1 is the caller's bug and panics.
