@@ -18,6 +18,10 @@ const (
 
 const clueInterval = time.Minute
 
+// A peer can cause lines of the log too, by what it says: newsBurst at once, and
+// one in clueInterval.
+const newsBurst = 5
+
 var clueWords = [clues]string{
 	clueUnknownKey:  "a handshake came from a public key that is no peer here",
 	clueOtherKey:    "a handshake came that is meant for another public key than ours",

@@ -26,10 +26,8 @@ func (t *Tunnel) Configure(c Config) error {
 			return err
 		}
 	}
-	if c.TrustedChecksums != nil && t.trusted.Swap(*c.TrustedChecksums) != *c.TrustedChecksums {
-		for _, p := range t.peers.all() {
-			p.announce(t.now())
-		}
+	if c.TrustedChecksums != nil && *c.TrustedChecksums != t.trusted.Load() {
+		t.setTrusted(*c.TrustedChecksums)
 	}
 	if c.ReplacePeers {
 		t.removePeers(func(*peer) bool { return true })
@@ -211,6 +209,23 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.PersistentKeepalive != nil {
 		t.setKeepalive(p, *c.PersistentKeepalive)
+	}
+}
+
+// setTrusted switches trusted checksums. Peers go on sending such packets until they
+// know, and so they are taken until then.
+func (t *Tunnel) setTrusted(on bool) {
+	peers := t.peers.all()
+	taken := extension.TrustedChecksums
+	if on {
+		taken = 0
+	}
+	for _, p := range peers {
+		p.takeBack(taken)
+	}
+	t.trusted.Store(on)
+	for _, p := range peers {
+		p.announce(t.now())
 	}
 }
 

@@ -22,8 +22,10 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 		l.control(s, flags, body, now)
 	case kind == extension.KindFragment && !s.mayGet(extension.Fragments):
 		p.drops.add(dropNotAnnounced, 1)
+		return true
 	case kind == extension.KindFragment && p.silenced(s):
 		p.drops.add(dropBeforeHello, 1)
+		return true
 	case kind == extension.KindFragment:
 		l.join(s, counter, flags, body, routes, now)
 		return true
@@ -44,7 +46,7 @@ func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.
 		l.greeted = p.hearHello(s, flags, body, now) || l.greeted
 	case extension.TypeEcho:
 		var token extension.Token
-		if token, ok = extension.ParseEcho(body); ok {
+		if token, ok = extension.ParseEcho(body); ok && p.speaks(now) {
 			p.sendControl(extension.AppendEchoReply(nil, token), now)
 		}
 	case extension.TypeEchoReply:
@@ -55,7 +57,7 @@ func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.
 	case extension.TypeGoodbye:
 		var instance extension.Instance
 		if _, instance, ok = extension.ParseGoodbye(body); ok {
-			p.hearGoodbye(s, instance)
+			p.hearGoodbye(s, instance, now)
 		}
 	default:
 		p.drops.add(dropUnknownExtension, 1)
@@ -86,6 +88,13 @@ func (p *peer) sendControl(message []byte, now time.Duration) {
 	}
 }
 
+// speaks says whether there is a session under which the peer has shown that it
+// understands.
+func (p *peer) speaks(now time.Duration) bool {
+	s := p.usable(now)
+	return s != nil && s.may(understands)
+}
+
 // sayGoodbye tells a peer that knows the word that we go. It never waits.
 func (p *peer) sayGoodbye(reason extension.Reason, now time.Duration) {
 	s, sock, path := p.usable(now), p.tunnel.controlSocket(), p.path.Load()
@@ -95,7 +104,7 @@ func (p *peer) sayGoodbye(reason extension.Reason, now time.Duration) {
 	defer s.release()
 	l := sealers.Get().(*sealer)
 	defer l.putBack()
-	message := extension.AppendGoodbye(nil, reason, p.tunnel.instance)
+	message := extension.AppendGoodbye(nil, reason, p.instance)
 	if l.seal(s, [][]byte{message}, [][]byte{nil}) > 0 && len(l.out) > 0 {
 		sock.Offer(l.out, *path)
 	}
@@ -112,7 +121,7 @@ func (t *Tunnel) sayGoodbyes() {
 // hearGoodbye: the process that said it has forgotten its sessions, all that are
 // not newer than s. It hears nothing under them any more; the next packet for it
 // asks for a handshake. What it had sent before may still be on its way.
-func (p *peer) hearGoodbye(s *session, instance extension.Instance) {
+func (p *peer) hearGoodbye(s *session, instance extension.Instance, now time.Duration) {
 	p.mu.Lock()
 	h := &p.hellos
 	gone := h.heard.Instance == instance && p.sessions.endSending(s.serial, p.dropSession)
@@ -120,9 +129,14 @@ func (p *peer) hearGoodbye(s *session, instance extension.Instance) {
 		h.goodbye = p.tunnel.wall()
 		p.timers.newHandshake.stop()
 		p.timers.keepalive.stop()
+		p.timers.anotherKeepalive.Store(false)
+		if p.staging.n.Load() == 0 { // nobody waits for the handshake that may be going on
+			p.timers.retransmit.stop()
+			p.dropPending()
+		}
 	}
 	p.mu.Unlock()
-	if gone {
+	if gone && p.news.Allow(now) {
 		p.tunnel.log.Info("the peer says that it goes down", "peer", p)
 	}
 }

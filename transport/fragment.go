@@ -33,7 +33,9 @@ type fragment struct {
 
 // shape is how a packet of length bytes travels: as n messages of size bytes of
 // plaintext, padding included. limit is the most that a message may have, 0: the
-// packet is not to be cut. n is 0 for a packet that is too large.
+// packet is not to be cut. n is 0 for a packet that is too large. One that would
+// need more fragments than there may be goes whole, as in WireGuard: then it is for
+// the networks outside to cut it.
 //
 // All fragments of a packet have one size, whatever is left over when it is
 // cut: messages of one size leave as one train.
@@ -50,11 +52,11 @@ func shape(length, mtu, limit int) (n, size int) {
 		}
 		return 1, size
 	case limit <= extension.HeaderSize:
-		return 0, 0
+		return shape(length, mtu, 0)
 	}
 	most := limit - extension.HeaderSize
 	if n = (length + most - 1) / most; n > maxFragments {
-		return 0, 0
+		return shape(length, mtu, 0)
 	}
 	size = extension.HeaderSize + (length+n-1)/n
 	return n, min((size+15)&^15, limit)

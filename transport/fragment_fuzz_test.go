@@ -26,12 +26,12 @@ func FuzzCut(f *testing.F) {
 		}
 		n, size := shape(len(whole), int(mtu), int(limit))
 		if n == 0 {
-			if limit == 0 && len(whole) <= maxPacket || limit >= extension.HeaderSize+1 && len(whole) <= maxFragments*(int(limit)-extension.HeaderSize) {
+			if len(whole) <= maxPacket || limit >= extension.HeaderSize+1 && len(whole) <= maxFragments*(int(limit)-extension.HeaderSize) {
 				t.Fatalf("%d bytes are too large for a path of %d", length, limit)
 			}
 			return
 		}
-		if n > maxFragments || limit > 0 && size > int(limit) {
+		if n > maxFragments || n > 1 && size > int(limit) || n == 1 && limit > 0 && len(whole) <= int(limit) && size > int(limit) {
 			t.Fatalf("%d messages of %d bytes on a path of %d", n, size, limit)
 		}
 		if n == 1 {

@@ -41,7 +41,8 @@ type hellos struct {
 	said         int                    // how often it was said
 	at           time.Duration          // when that was last
 	again        timer                  // from when on data makes us say it again; nobody waits for it
-	takenBack    extension.Capabilities // what it announces no more, until it is acknowledged
+	takenBack    extension.Capabilities // what it announces no more, which the peer may not know yet
+	takenBackBy  extension.Sequence     // when this hello is acknowledged it knows; 0: not said yet
 
 	// theirs
 	heard    extension.Hello // the newest; its Instance is 0 if there was none
@@ -121,17 +122,23 @@ func (p *peer) beginHello(s *session, now time.Duration) {
 	h.goodbye = time.Time{}
 	h.again.stop()
 	policy := p.extensions()
-	if policy == ExtensionsOff ||
-		policy == ExtensionsAuto && h.plain >= plainSessions && now-h.at < plainHello {
+	if policy == ExtensionsOff || policy == ExtensionsAuto && h.rarely() && now-h.at < plainHello {
 		return
 	}
 	p.open()
 	h.sequence++
 	h.acknowledged, h.said = false, 0
+	if h.takenBackBy == 0 {
+		h.takenBackBy = h.sequence
+	}
 	s.said, h.judged = h.sequence, s
 	p.timers.hello.due.Store(int64(now))
 	p.arm(&p.timers.lapse, now+lapseAfter)
 }
+
+// rarely says whether the peer gets a hello now and then only: it was plain in all
+// of the last sessions, and has never been anything else.
+func (h *hellos) rarely() bool { return h.plain >= plainSessions && h.heard.Instance == 0 }
 
 // sayHello says the hello that is due, if one is.
 func (p *peer) sayHello(now time.Duration) {
@@ -150,6 +157,7 @@ func (p *peer) sayHello(now time.Duration) {
 	case h.acknowledged:
 	case h.said <= helloRepeats:
 		p.arm(&p.timers.hello, now+helloRepeat<<(h.said-1))
+	case p.extensions() == ExtensionsAuto && h.rarely():
 	default:
 		h.again.due.Store(int64(now + helloAgain))
 	}
@@ -190,7 +198,7 @@ func (p *peer) hello(wanted bool) []byte {
 		Wanted:       wanted,
 		Mode:         extension.ModeTUN,
 		Capabilities: p.tunnel.capabilities(),
-		Instance:     p.tunnel.instance,
+		Instance:     p.instance,
 		Sequence:     h.sequence,
 		SeenInstance: h.heard.Instance,
 		SeenSequence: h.heard.Sequence,
@@ -203,7 +211,7 @@ func (p *peer) hello(wanted bool) []byte {
 // acknowledged.
 func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now time.Duration) (wanted bool) {
 	theirs, ok := extension.ParseHello(flags, body)
-	if !ok || theirs.Instance == p.tunnel.instance {
+	if !ok || theirs.Instance == p.instance {
 		p.drops.add(dropBadExtension, 1)
 		return false
 	}
@@ -226,15 +234,17 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 		h.heard, h.serial, h.refused = theirs, max(h.serial, s.serial), refusal(&theirs)
 	}
 	var seen extension.Sequence // of ours
-	if theirs.SeenInstance == p.tunnel.instance {
+	if theirs.SeenInstance == p.instance {
 		seen = theirs.SeenSequence
 	}
 	if seen >= h.sequence {
 		h.acknowledged = true
-		h.takenBack = 0
-		p.open()
 		h.again.stop()
 		p.timers.hello.stop()
+	}
+	if h.takenBack != 0 && h.takenBackBy != 0 && seen >= h.takenBackBy {
+		h.takenBack = 0
+		p.open()
 	}
 	h.holds, h.isPlain, h.plain = true, false, 0
 	p.prove(s.serial, seen)
@@ -246,7 +256,7 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 		}
 	}
 	p.mu.Unlock()
-	if news {
+	if news && p.news.Allow(now) {
 		p.tellSoftware()
 	}
 	if p.staging.n.Load() > 0 { // it has waited for this, where extensions are required
@@ -279,8 +289,8 @@ func (p *peer) prove(serial uint64, seen extension.Sequence) {
 		speaks |= h.heard.Capabilities
 	}
 	for s := range p.sessions.all {
-		if s.serial <= serial || s.said != 0 && s.said <= seen {
-			s.proved = true
+		s.proved = s.proved || s.serial <= serial || s.said != 0 && s.said <= seen
+		if s.proved || s.speaks.Load() != 0 { // or has inherited
 			s.speaks.Store(uint32(speaks))
 		}
 	}
@@ -310,10 +320,14 @@ func (p *peer) lapse(now time.Duration) {
 	for s := range p.sessions.all {
 		s.speaks.Store(0)
 	}
-	remind := p.extensions() == ExtensionsRequired && !h.reminded
+	required := p.extensions() == ExtensionsRequired
+	remind := required && !h.reminded
 	h.reminded = h.reminded || remind
 	p.mu.Unlock()
-	if downgraded {
+	if required { // as where a handshake is given up
+		p.drops.add(dropBeforeHello, p.staging.clear())
+	}
+	if downgraded && p.news.Allow(now) {
 		p.tunnel.log.Warn("the peer spoke our extensions and does no more: it is a plain WireGuard now, or somebody keeps them from it",
 			"peer", p, "before", softwareOf(&h.heard))
 	}
@@ -349,12 +363,21 @@ func (p *peer) setExtensions(e Extensions, now time.Duration) {
 	}
 }
 
-// announce tells the peer what we open, which has just changed.
+// takeBack remembers that c, which the peer may have been told, is no more opened
+// from now on; announce tells it then.
+func (p *peer) takeBack(c extension.Capabilities) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.hellos.sequence > 0 {
+		p.hellos.takenBack, p.hellos.takenBackBy = c, 0
+	}
+}
+
+// announce tells the peer what we open, which has just changed, if it has been
+// told before.
 func (p *peer) announce(now time.Duration) {
 	p.mu.Lock()
-	h := &p.hellos
-	if s := p.sessions.current.Load(); s != nil && h.holds {
-		h.takenBack = extension.TrustedChecksums &^ p.tunnel.capabilities()
+	if s := p.sessions.current.Load(); s != nil && s.said != 0 {
 		p.beginHello(s, now)
 	}
 	p.mu.Unlock()

@@ -140,7 +140,7 @@ func (l *lane) accept(s *session, now time.Duration) {
 	}
 	p.rxBytes.Add(uint64(bytes))
 	p.authenticatedReceived(now)
-	if data > 0 {
+	if data > 0 && p.sessions.current.Load() != nil { // else it was said behind a goodbye
 		p.dataReceived(now)
 		p.wantEcho(s, now)
 		p.sayHelloAgain(now)

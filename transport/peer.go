@@ -1,6 +1,8 @@
 package transport
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"log/slog"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
 
@@ -18,6 +21,7 @@ import (
 type peer struct {
 	tunnel    *Tunnel
 	publicKey crypto.PublicKey
+	instance  extension.Instance // of us, as it knows us: another one when it was removed and added again
 
 	path                atomic.Pointer[socket.Path] // nil: no endpoint known
 	carries             atomic.Int32                // most plaintext bytes of a message to it; 0: not known
@@ -31,6 +35,7 @@ type peer struct {
 	sessions            sessions
 	echoes              echoes
 	policy              atomic.Uint32 // Extensions
+	news                tokenBucket   // lines of the log that the peer can cause
 	wholes              openWholes
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
@@ -59,6 +64,12 @@ type peer struct {
 
 func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	p := &peer{tunnel: t, publicKey: key}
+	for p.instance == 0 {
+		var b [8]byte
+		rand.Read(b[:]) // never fails, by its documentation
+		p.instance = extension.Instance(binary.BigEndian.Uint64(b[:]))
+	}
+	p.news.interval, p.news.burst = clueInterval, newsBurst
 	p.timers.place = -1
 	p.timers.check.Store(int64(never))
 	p.lastSent.Store(int64(-never))
@@ -157,8 +168,13 @@ func (p *peer) usable(now time.Duration) *session {
 // setPath moves the peer's endpoint to where an authenticated message came
 // from. It allocates only when that is new.
 func (p *peer) setPath(to socket.Path) {
-	if old := p.path.Load(); old == nil || *old != to {
-		p.path.Store(&to)
+	old := p.path.Load()
+	if old != nil && *old == to {
+		return
+	}
+	p.path.Store(&to)
+	if old == nil || old.Remote.Addr() != to.Remote.Addr() {
+		p.arm(&p.timers.path, p.tunnel.now())
 	}
 }
 
@@ -177,8 +193,10 @@ func (p *peer) move(s *session, to socket.Path) {
 	}
 }
 
-// usualMTU is that of a path of which nothing is known.
-const usualMTU = 1500
+const (
+	usualMTU     = 1500 // of a path of which nothing is known
+	leastCarried = 64   // on a path for less, nothing is cut
+)
 
 // measurePath finds out how much a message on the path to remote may carry. It
 // asks the system, so not for each packet: handshakes call it.
@@ -195,7 +213,11 @@ func (p *peer) measurePath(remote netip.AddrPort) {
 	if remote.Addr().Unmap().Is4() {
 		header = ipv4
 	}
-	p.carries.Store(int32(min(mtu, maxWhole) - header - udp - crypto.TransportOverhead))
+	carries := min(mtu, maxWhole) - header - udp - crypto.TransportOverhead
+	if carries < leastCarried {
+		carries = 0
+	}
+	p.carries.Store(int32(carries))
 }
 
 // endpoint is where packets go now; the zero AddrPort: not known.

@@ -196,6 +196,7 @@ func (l *lane) sendOrStage(p *peer, sock Socket, first, rest [][]byte, partial [
 func (p *peer) sendStaged(now time.Duration) {
 	if p.staysSilent(now) {
 		p.sayHelloAgain(now)
+		p.dataSent(now) // a peer that is gone is found as if it had been
 		return
 	}
 	p.staging.take(func(packets [][]byte) bool {
@@ -222,6 +223,9 @@ func (p *peer) staysSilent(now time.Duration) bool {
 // handshake has been asked for.
 func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
 	s := p.usable(now)
+	if s != nil && p.silenced(s) && len(packets[0]) > 0 {
+		return false
+	}
 	if s == nil || !s.acquire() {
 		p.requestHandshake()
 		return false

@@ -63,6 +63,7 @@ type timers struct {
 	zeroKeys     timer
 	reassembly   timer // a packet waits for its fragments too long
 
+	path  timer // it leads elsewhere, and is to be measured
 	hello timer // ours is to be said, or said again
 	lapse timer // the peer should have said one
 	echo  timer
@@ -147,7 +148,7 @@ func (p *peer) handshakeComplete() {
 // all yields the timers that the loop waits for.
 func (t *timers) all(yield func(*timer) bool) {
 	for _, one := range [...]*timer{
-		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.hello, &t.lapse, &t.echo,
+		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.path, &t.hello, &t.lapse, &t.echo,
 	} {
 		if !yield(one) {
 			return
@@ -197,6 +198,11 @@ func (p *peer) expire(now time.Duration) {
 	if t.reassembly.fired(now) {
 		if due := p.tunnel.reassembly.sweep(p, now); due != never {
 			p.armIfIdle(&t.reassembly, due)
+		}
+	}
+	if t.path.fired(now) {
+		if path := p.path.Load(); path != nil {
+			p.measurePath(path.Remote)
 		}
 	}
 	p.sayHello(now)

@@ -2,8 +2,6 @@ package transport
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -93,10 +91,9 @@ type Tunnel struct {
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
 
-	pathMTU  func(remote netip.Addr, mark uint32) int
-	instance extension.Instance // of this Tunnel among those that peers may have met
-	version  string             // fit for a hello
-	trusted  atomic.Bool        // Config.TrustedChecksums
+	pathMTU func(remote netip.Addr, mark uint32) int
+	version string      // fit for a hello
+	trusted atomic.Bool // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
 	mtu         atomic.Int64
@@ -184,11 +181,6 @@ func New(o Options) *Tunnel {
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
-	}
-	for t.instance == 0 {
-		var b [8]byte
-		rand.Read(b[:]) // never fails, by its documentation
-		t.instance = extension.Instance(binary.BigEndian.Uint64(b[:]))
 	}
 	t.trusted.Store(true)
 	t.mtu.Store(int64(o.MTU))

@@ -64,7 +64,7 @@ func (e *end) start(lanes int) {
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu, Version: version})
+	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu, Version: version, Log: e.w.log})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
 	ctx, cancel := context.WithCancel(context.Background())

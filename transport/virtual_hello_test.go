@@ -346,34 +346,3 @@ func TestExtensionsMayBeSwitchedWhileTheTunnelRuns(t *testing.T) {
 		b.mustHear("packet 0", "packet 1", "packet 2")
 	})
 }
-
-// A packet that is under way while its kind is taken back was sent in good faith.
-func TestTakingTrustBackLosesNothing(t *testing.T) {
-	inExtendedWorld(t, func(w *world) {
-		a, b := w.couple()
-		w.greet(a, b)
-		number := 0
-		talk := func(d time.Duration) {
-			for until := w.now() + d; w.now() < until; number++ {
-				a.sayPartial(b, fmt.Sprint("packet ", number))
-				w.pass(time.Millisecond)
-			}
-		}
-		talk(time.Second)
-		if b.device.Partial() < number-2*int(latency/time.Millisecond) {
-			t.Errorf("%d of %d packets came partial", b.device.Partial(), number)
-		}
-		no := false
-		b.configure(transport.Config{TrustedChecksums: &no})
-		talk(time.Second)
-		before := b.device.Partial()
-		talk(time.Second)
-		w.pass(time.Second)
-		if got := len(b.heard()); got != number {
-			t.Errorf("%d of %d packets came", got, number)
-		}
-		if b.device.Partial() != before {
-			t.Error("partial packets still come")
-		}
-	})
-}

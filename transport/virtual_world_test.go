@@ -3,6 +3,7 @@ package transport_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -47,6 +48,7 @@ type world struct {
 	// extensions is what ends are configured to speak with each other: plain
 	// WireGuard, but in tests about extensions.
 	extensions transport.Extensions
+	log        *slog.Logger // of all ends; nil: none
 
 	mu          sync.Mutex // guards the rest
 	wire        []sighting // read it through sightings
