@@ -1,0 +1,5 @@
+//go:build !purego
+
+package chachapoly
+
+const xcryptoAllocates = false
