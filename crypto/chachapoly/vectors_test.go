@@ -26,6 +26,47 @@ func readJSON(t testing.TB, name string, v any) {
 	}
 }
 
+func TestVectorsOfRFC8439(t *testing.T) {
+	var file struct {
+		Streams []struct {
+			Name               string
+			Key, Nonce, Stream hexBytes
+			Counter            uint32
+		}
+		MACs []struct {
+			Name          string
+			Key, Msg, Tag hexBytes
+		}
+		Sealed []struct {
+			Name                              string
+			Key, Nonce, AAD, Msg, Cipher, Tag hexBytes
+		}
+	}
+	readJSON(t, "testdata/rfc8439.json", &file)
+	if len(file.Streams) < 9 || len(file.MACs) < 11 || len(file.Sealed) < 1 {
+		t.Fatalf("vectors are missing: %d, %d, %d", len(file.Streams), len(file.MACs), len(file.Sealed))
+	}
+	eachPath(t, func(t *testing.T, p path) {
+		u := unitsOf[p]
+		for _, v := range file.Streams {
+			if got := u.stream([32]byte(v.Key), [12]byte(v.Nonce), v.Counter, len(v.Stream)); !bytes.Equal(got, v.Stream) {
+				t.Errorf("%s: key stream\n%x, want\n%x", v.Name, got, v.Stream)
+			}
+		}
+		for _, v := range file.MACs {
+			if got := u.mac([32]byte(v.Key), v.Msg); !bytes.Equal(got[:], v.Tag) {
+				t.Errorf("%s: tag %x, want %x", v.Name, got, v.Tag)
+			}
+		}
+		for _, v := range file.Sealed {
+			sealed, tag := u.seal([32]byte(v.Key), [12]byte(v.Nonce), v.AAD, v.Msg)
+			if !bytes.Equal(sealed, v.Cipher) || !bytes.Equal(tag[:], v.Tag) {
+				t.Errorf("%s: sealed as %x, tag %x", v.Name, sealed, tag)
+			}
+		}
+	})
+}
+
 type wycheproof struct {
 	TcID                       int
 	Key, IV, AAD, Msg, CT, Tag hexBytes
