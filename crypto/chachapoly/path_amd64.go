@@ -2,11 +2,16 @@
 
 package chachapoly
 
+import "golang.org/x/sys/cpu"
+
 // runs reports whether the processor and the operating system have what p needs.
 func (p path) runs() bool {
 	switch p {
 	case generic:
 		return true
+	case avx512:
+		x := &cpu.X86
+		return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512IFMA && x.HasAVX512VBMI2
 	}
 	return false
 }
@@ -15,6 +20,8 @@ func (p path) runs() bool {
 // functions: so a train may live on its caller's stack.
 func (c *Cipher) seal(train []Packet) {
 	switch c.path {
+	case avx512:
+		c.sealAVX512(train)
 	default:
 		c.sealGeneric(train)
 	}
@@ -22,6 +29,8 @@ func (c *Cipher) seal(train []Packet) {
 
 func (c *Cipher) open(train []Packet, ok []bool) {
 	switch c.path {
+	case avx512:
+		c.openAVX512(train, ok)
 	default:
 		c.openGeneric(train, ok)
 	}

@@ -1,0 +1,231 @@
+package main
+
+import (
+	. "github.com/mmcloughlin/avo/build"
+	. "github.com/mmcloughlin/avo/operand"
+	. "github.com/mmcloughlin/avo/reg"
+)
+
+// Poly1305 (RFC 8439, 2.5) of 16 messages, or 16 parts of messages, at once: two
+// groups of 8 lanes. A number modulo p = 2^130-5 is three limbs, of 44, 44 and 42
+// bits and a little more, x = x0 + 2^44 x1 + 2^88 x2; limb l of all 16 lanes lies
+// together in memory, [3][16]uint64.
+//
+// VPMADD52LUQ and VPMADD52HUQ multiply the low 52 bits of limbs, and add the low or
+// the high 52 bits of the product to 64. A high half weighs 2^52 = 2^8 * 2^44.
+// Limbs beyond 2^132 come back at the bottom: 2^132 = 4 * 2^130 = 20 (mod p), so
+// every multiplier comes with 20 times its limbs 1 and 2. A multiplier is
+// [5][16]uint64: r0, r1, r2, s1 = 20 r1, s2 = 20 r2.
+//
+// Bounds. What carry leaves has x0 < 2^44, x1 < 2^44 + 2^7, x2 < 2^42; the limbs of a
+// block, with its top bit, are below 2^44, 2^44, 2^41. So a sum that is multiplied has
+// limbs below 2^45, 2^45 + 2^7, 2^43; and a multiplier, which may be what carry left,
+// 2^44, 2^44 + 2^7, 2^42, and s1 < 2^48.4, s2 < 2^46.4: all are below 2^52.
+
+const (
+	lanes     = 16
+	limbBytes = 8 * lanes // from limb to limb
+	group     = 64        // bytes of a limb of 8 lanes
+)
+
+type limbs [3]VecVirtual
+
+type multiplier [5]VecVirtual // r0, r1, r2, s1, s2
+
+func loadLimbs(m Mem, g int) (x limbs) {
+	for l := range x {
+		x[l] = ZMM()
+		VMOVDQU64(m.Offset(limbBytes*l+group*g), x[l])
+	}
+	return x
+}
+
+func (x limbs) store(m Mem, g int) {
+	for l := range x {
+		VMOVDQU64(x[l], m.Offset(limbBytes*l+group*g))
+	}
+}
+
+func loadMultiplier(m Mem, g int) (x multiplier) {
+	for l := range x {
+		x[l] = ZMM()
+		VMOVDQU64(m.Offset(limbBytes*l+group*g), x[l])
+	}
+	return x
+}
+
+// constants that the arithmetic needs, in every quadword.
+type constants struct{ zero, low44, low42, top VecVirtual }
+
+func newConstants() constants {
+	return constants{quads(0), quads(1<<44 - 1), quads(1<<42 - 1), quads(1 << 40)} // top is 2^128 in limb 2
+}
+
+func quads(v uint64) VecVirtual {
+	n, x := GP64(), ZMM()
+	MOVQ(U64(v), n)
+	VPBROADCASTQ(n, x)
+	return x
+}
+
+func pointed(name string) Mem { return Mem{Base: Load(Param(name), GP64())} }
+
+func sums() {
+	clamp()
+	scale()
+	absorb()
+	multiply()
+	finish()
+}
+
+// groups makes two masks of one, a bit for each lane.
+func groups(active Register) (masks [2]Register) {
+	for g := range masks {
+		k := K()
+		masks[g] = k
+		KMOVW(active.(GPVirtual).As32(), k)
+		if g == 0 {
+			SHRQ(U8(8), active)
+		}
+	}
+	return masks
+}
+
+// absorb is RFC 8439, 2.5.1: acc = (acc + block) * r, block after block.
+func absorb() {
+	TEXT("absorb512", NOSPLIT, "func(acc *[3][16]uint64, r *[5][16]uint64, src *[16]*byte, stride, blocks, active int)")
+	Doc("absorb512 adds blocks of 16 bytes, stride bytes apart, to the active lanes' sums, and multiplies after each.")
+	Pragma("noescape")
+	acc, r, src := pointed("acc"), pointed("r"), pointed("src")
+	stride, blocks, active := Load(Param("stride"), GP64()), Load(Param("blocks"), GP64()), Load(Param("active"), GP64())
+	masks := groups(active)
+	c := newConstants()
+	var h [2]limbs
+	var m [2]multiplier
+	for g := range 2 {
+		h[g], m[g] = loadLimbs(acc, g), loadMultiplier(r, g)
+	}
+	at := GP64()
+	XORQ(at, at)
+	Label("block")
+	for g := range 2 {
+		low, high := load8(src.Offset(8*8*g), at)
+		sum := c.split(low, high)
+		VPORQ(c.top, sum[2], sum[2])
+		for l := range sum {
+			VPADDQ(h[g][l], sum[l], sum[l])
+		}
+		c.carry(c.product(sum, m[g]), h[g], masks[g])
+	}
+	ADDQ(stride, at)
+	DECQ(blocks)
+	JNZ(LabelRef("block"))
+	for g := range 2 {
+		h[g].store(acc, g)
+	}
+	VZEROUPPER()
+	RET()
+}
+
+// load8 loads 16 bytes behind each of 8 pointers.
+func load8(pointers Mem, at Register) (low, high VecVirtual) {
+	return pairs8(func(i int) Mem {
+		p := GP64()
+		MOVQ(pointers.Offset(8*i), p)
+		return Mem{Base: p, Index: at, Scale: 1}
+	})
+}
+
+// pairs8 loads 16 bytes for each of 8 lanes, and returns their low and high halves.
+func pairs8(from func(i int) Mem) (low, high VecVirtual) {
+	both := [2]VecVirtual{ZMM(), ZMM()} // even lanes, odd lanes
+	for i := range 8 {
+		if z := both[i%2]; i < 2 {
+			VBROADCASTI64X2(from(i), z) // in all quarters
+		} else {
+			VINSERTI64X2(U8(i/2), from(i), z, z)
+		}
+	}
+	low, high = ZMM(), ZMM()
+	VPUNPCKLQDQ(both[1], both[0], low)
+	VPUNPCKHQDQ(both[1], both[0], high)
+	return low, high
+}
+
+// split makes limbs of 128 bits.
+func (c constants) split(low, high VecVirtual) limbs {
+	x := limbs{ZMM(), ZMM(), ZMM()}
+	VPANDQ(c.low44, low, x[0])
+	VPSHRDQ(U8(44), high, low, x[1])
+	VPANDQ(c.low44, x[1], x[1])
+	VPSRLQ(U8(24), high, x[2])
+	return x
+}
+
+// halves are three limbs' worth of products: low halves, and high halves that weigh
+// 2^8 times the next limb.
+type halves struct{ low, high limbs }
+
+// product multiplies limb by limb:
+//
+//	limb 0: h0 r0 + h1 s2 + h2 s1
+//	limb 1: h0 r1 + h1 r0 + h2 s2
+//	limb 2: h0 r2 + h1 r1 + h2 r0
+//
+// A low half is below 2^52, three of them below 2^53.6. Three high halves are, by the
+// bounds of their factors and divided by 2^52, in limb 0 below 2^37 + 2^39.5 + 2^39.5,
+// in limb 1 below 2^37.1 + 2^37.1 + 2^37.5, in limb 2 below 2^35 + 2^37.1 + 2^35: below
+// 2^41, 2^39 and 2^38.
+func (c constants) product(h limbs, m multiplier) halves {
+	r0, r1, r2, s1, s2 := m[0], m[1], m[2], m[3], m[4]
+	var p halves
+	for l := range p.low {
+		p.low[l], p.high[l] = ZMM(), ZMM()
+		VMOVDQA64(c.zero, p.low[l])
+		VMOVDQA64(c.zero, p.high[l])
+	}
+	for i, row := range [3][3]VecVirtual{{r0, r1, r2}, {s2, r0, r1}, {s1, s2, r0}} {
+		for l, x := range row {
+			VPMADD52LUQ(x, h[i], p.low[l])
+		}
+		for l, x := range row {
+			VPMADD52HUQ(x, h[i], p.high[l])
+		}
+	}
+	return p
+}
+
+// carry makes limbs of a product again, in the lanes of the mask, and leaves the other
+// lanes of h as they were.
+//
+//	limb 0 < 2^53.6; its carry < 2^10
+//	limb 1 < 2^53.6 + 2^(41+8) + 2^10 < 2^54; its carry < 2^10
+//	limb 2 < 2^53.6 + 2^(39+8) + 2^10 < 2^54; above 2^42: < 2^12 + 2^(38+10) < 2^49
+//	limb 0 < 2^44 + 5 * 2^49 < 2^51; its carry < 2^7
+func (c constants) carry(p halves, h limbs, mask Register) {
+	up, x := ZMM(), ZMM()
+	VPSRLQ(U8(44), p.low[0], up)
+	VPANDQ(c.low44, p.low[0], p.low[0])
+
+	VPSLLQ(U8(8), p.high[0], x)
+	VPADDQ(x, p.low[1], p.low[1])
+	VPADDQ(up, p.low[1], p.low[1])
+	VPSRLQ(U8(44), p.low[1], up)
+	VPANDQ(c.low44, p.low[1], p.low[1])
+
+	VPSLLQ(U8(8), p.high[1], x)
+	VPADDQ(x, p.low[2], p.low[2])
+	VPADDQ(up, p.low[2], p.low[2])
+	VPSRLQ(U8(42), p.low[2], up)
+	VPSLLQ(U8(10), p.high[2], x)
+	VPADDQ(x, up, up)
+	VPANDQ(c.low42, p.low[2], mask, h[2])
+
+	Comment("2^130 = 5")
+	VPADDQ(up, p.low[0], p.low[0])
+	VPSLLQ(U8(2), up, up)
+	VPADDQ(up, p.low[0], p.low[0])
+	VPSRLQ(U8(44), p.low[0], up)
+	VPANDQ(c.low44, p.low[0], mask, h[0])
+	VPADDQ(up, p.low[1], mask, h[1])
+}
