@@ -14,32 +14,42 @@ import "encoding/binary"
 // Sealing is ChaCha20, then Poly1305 of the ciphertext. Opening is the other way
 // round: what is not authentic is never deciphered.
 const (
-	batchSize = 32
-	groupSize = 16
+	batchSize = rows512
+	groupSize = lanes512
 )
 
-// A batch512 is what is sealed or opened in one go.
-type batch512 struct {
-	packets [batchSize]*Packet
-	index   [batchSize]uint8 // of packets[i] in the train
-	keys    [batchSize][keySize]byte
+// A work512 is what Seal and Open have on their stack. It has no pointers to the train,
+// which the compiler would have allocated then, but indices.
+type work512 struct {
+	order    [batchSize]uint8 // of packets in the train
+	counters [batchSize]uint64
+	keys     [batchSize][keySize]byte
+	tags     [groupSize][TagSize]byte
+	stream   stream512
+	sums     sums512
 }
 
-const keySize = 32 // bytes of a one-time key: r, s
+// A group is some packets of a train, longest first.
+type group struct {
+	train []Packet
+	order []uint8
+}
+
+func (g group) len() int             { return len(g.order) }
+func (g group) packet(i int) *Packet { return &g.train[g.order[i]] }
+func (g group) first(n int) group    { return group{g.train, g.order[:n]} }
 
 func (c *Cipher) sealAVX512(train []Packet) {
-	var b batch512
-	var tags [groupSize][TagSize]byte
+	var w work512
 	for len(train) > 0 {
-		n := min(len(train), batchSize)
-		b.take(train[:n])
-		keys512(&c.key, b.packets[:n], &b.keys)
+		n := w.take(c, train)
 		for i := 0; i < n; i += groupSize {
-			group := b.packets[i:min(i+groupSize, n)]
-			stream512(&c.key, group, false)
-			sums512(&tags, group, (*[groupSize][keySize]byte)(b.keys[i:]))
-			for j, p := range group {
-				*(*[TagSize]byte)(p.Sealed[p.size():]) = tags[j]
+			g := group{train, w.order[i:min(i+groupSize, n)]}
+			w.stream.xor(&c.state, g, false)
+			w.sums.tags(&w.tags, g, (*[groupSize][keySize]byte)(w.keys[i:]))
+			for j := range g.order {
+				p := g.packet(j)
+				*(*[TagSize]byte)(p.Sealed[p.size():]) = w.tags[j]
 			}
 		}
 		train = train[n:]
@@ -47,28 +57,23 @@ func (c *Cipher) sealAVX512(train []Packet) {
 }
 
 func (c *Cipher) openAVX512(train []Packet, ok []bool) {
-	var b batch512
-	var tags [groupSize][TagSize]byte
-	var good [groupSize]*Packet
+	var w work512
 	for len(train) > 0 {
-		n := min(len(train), batchSize)
-		b.take(train[:n])
-		keys512(&c.key, b.packets[:n], &b.keys)
+		n := w.take(c, train)
 		for i := 0; i < n; i += groupSize {
-			group := b.packets[i:min(i+groupSize, n)]
-			sums512(&tags, group, (*[groupSize][keySize]byte)(b.keys[i:]))
-			opened := good[:0]
-			for j, p := range group {
-				same := sameTag(&tags[j], (*[TagSize]byte)(p.Sealed[p.size():]))
-				if ok[b.index[i+j]] = same; same {
-					opened = append(opened, p)
+			g := group{train, w.order[i:min(i+groupSize, n)]}
+			w.sums.tags(&w.tags, g, (*[groupSize][keySize]byte)(w.keys[i:]))
+			good := group{train, g.order[:0]}
+			for j, index := range g.order {
+				p := &train[index]
+				same := sameTag(&w.tags[j], (*[TagSize]byte)(p.Sealed[p.size():]))
+				if ok[index] = same; same {
+					good.order = append(good.order, index)
 				} else {
 					p.zero()
 				}
 			}
-			if len(opened) > 0 {
-				stream512(&c.key, opened, true)
-			}
+			w.stream.xor(&c.state, good, true)
 		}
 		train, ok = train[n:], ok[n:]
 	}
@@ -81,22 +86,31 @@ func sameTag(a, b *[TagSize]byte) bool {
 	return low|high == 0
 }
 
-// take takes packets into the batch, longest first. A train that is in this order
-// already, as nearly all are, is gone through once.
-func (b *batch512) take(train []Packet) {
+// take takes up to 32 packets of a train, longest first, and makes their one-time keys
+// (RFC 8439, 2.6). A train that is in this order already, as nearly all are, is gone
+// through once. It returns how many packets it has taken.
+func (w *work512) take(c *Cipher, train []Packet) int {
+	train = train[:min(len(train), batchSize)]
 	for i := range train {
-		p, at := &train[i], i
-		for ; at > 0 && len(b.packets[at-1].Sealed) < len(p.Sealed); at-- {
-			b.packets[at], b.index[at] = b.packets[at-1], b.index[at-1]
+		at := i
+		for ; at > 0 && len(train[w.order[at-1]].Sealed) < len(train[i].Sealed); at-- {
+			w.order[at] = w.order[at-1]
 		}
-		b.packets[at], b.index[at] = p, uint8(i)
+		w.order[at] = uint8(i)
 	}
+	for i := range train {
+		w.counters[i] = train[w.order[i]].Counter
+	}
+	keys512(&w.keys, &c.state, &w.counters)
+	return len(train)
 }
 
-// share is how many of the rows or lanes each of n packets gets, a power of two.
-func share(all, n int) int {
-	for ; n > 1; n = (n + 1) / 2 {
-		all /= 2
+// shares is the binary logarithm of how many of all rows or lanes each of n packets,
+// at least one, gets.
+func shares(all, n int) uint {
+	shift := uint(0)
+	for ; 2*n <= all; all /= 2 {
+		shift++
 	}
-	return all
+	return shift
 }

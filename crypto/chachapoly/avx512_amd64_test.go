@@ -16,24 +16,23 @@ func init() {
 // keyStream512 makes key stream with both units, 32 blocks by the first and then 32 by
 // the second, and so on.
 func keyStream512(key [32]byte, nonce [12]byte, counter uint32, n int) []byte {
-	var t turn512
-	for i := range t.dst {
-		t.words[0][i] = counter + uint32(i)
-		for j := range 3 {
-			t.words[1+j][i] = binary.LittleEndian.Uint32(nonce[4*j:])
-		}
-		t.load[i], t.store[i] = 1<<64-1, 1<<64-1
+	var s stream512
+	state := [stateSize]byte(append(key[:], nonce[:4]...))
+	for i := range s.counters {
+		s.counters[i] = binary.LittleEndian.Uint64(nonce[4:])
+		s.read[i], s.write[i] = 1<<64-1, 1<<64-1
 	}
 	const turn = rows512 * blockSize
 	stream := make([]byte, (n/turn+1)*turn)
 	for at := 0; at < n; at += turn {
-		for i := range t.dst {
-			t.dst[i], t.src[i] = &stream[at+i*blockSize], &stream[at+i*blockSize]
+		for i := range s.text {
+			s.text[i] = &stream[at+i*blockSize]
 		}
+		block := int(counter) + at/blockSize
 		if at/turn%2 == 0 {
-			xorRows512(&key, &t.words, &t.dst, &t.src, rows512, turn, 1)
+			xorRows512(&state, &s.counters, &offsets512[5], &s.text, &s.text, block, rows512, turn, 1)
 		} else {
-			xorParts512(&key, &t.words, &t.dst, &t.src, &t.load, &t.store, rows512)
+			xorParts512(&state, &s.counters, &offsets512[5], &s.text, &s.text, block, &s.read, &s.write)
 		}
 	}
 	return stream[:n]
@@ -49,12 +48,12 @@ func mac512(key [32]byte, msg []byte) [16]byte {
 	for i := range keys {
 		keys[i] = key
 	}
-	clamp512((*[5][16]uint64)(&r), &keys)
+	clamp512(&r, &keys)
 	if n := len(msg) / sumSize; n > 0 {
 		for i := range src {
 			src[i] = &msg[0]
 		}
-		absorb512((*[3][16]uint64)(&acc), (*[5][16]uint64)(&r), &src, sumSize, n, allLanes)
+		absorb512(&acc, &r, &src, sumSize, n, allLanes)
 		msg = msg[n*sumSize:]
 	}
 	if len(msg) > 0 {
@@ -68,9 +67,9 @@ func mac512(key [32]byte, msg []byte) [16]byte {
 			acc[1][i] += 1<<44 - 1
 			acc[2][i] += 3<<40 - 1
 		}
-		absorb512((*[3][16]uint64)(&acc), (*[5][16]uint64)(&r), &src, 0, 1, allLanes)
+		absorb512(&acc, &r, &src, 0, 1, allLanes)
 	}
-	finish512(&tags, (*[3][16]uint64)(&acc), &keys)
+	finish512(&tags, &acc, &keys)
 	for i := range tags {
 		if tags[i] != tags[0] {
 			panic("lanes differ")

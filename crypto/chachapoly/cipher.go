@@ -12,14 +12,15 @@ const (
 	KeySize = chacha20poly1305.KeySize  // bytes of a key
 	TagSize = chacha20poly1305.Overhead // bytes that sealing adds
 
-	maxSize = 1 << 30 // bytes of a plaintext, far below ChaCha20's 2^32 blocks
+	stateSize = KeySize + 4 // bytes of what all blocks under a key start with
+	maxSize   = 1 << 30     // bytes of a plaintext, far below ChaCha20's 2^32 blocks
 )
 
 // A Cipher is ChaCha20-Poly1305 under one key. It is safe for concurrent use.
 type Cipher struct {
-	key  [KeySize]byte
-	aead cipher.AEAD // x/crypto's
-	path path
+	state [stateSize]byte // the key and the first bytes of nonces, which are zero
+	aead  cipher.AEAD     // x/crypto's
+	path  path
 }
 
 // New returns the Cipher of a key.
@@ -30,7 +31,9 @@ func newCipher(key [KeySize]byte, p path) *Cipher {
 	if err != nil {
 		panic(err) // the key has the right size
 	}
-	return &Cipher{key: key, aead: aead, path: p}
+	c := &Cipher{aead: aead, path: p}
+	copy(c.state[:], key[:])
+	return c
 }
 
 // Seal seals every packet of a train: reads First and Rest, writes Sealed. It does

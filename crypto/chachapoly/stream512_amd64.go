@@ -2,133 +2,138 @@
 
 package chachapoly
 
-// rows are the blocks of ChaCha20 of one turn.
-const rows512, blockSize = 32, 64
+import "unsafe"
 
-// A turn512 says what the rows of a turn are.
-type turn512 struct {
-	words       [4][rows512]uint32 // each row's words 12 to 15: block counter, nonce
-	dst, src    [rows512]*byte
-	load, store [rows512]uint64 // masks: which bytes
-}
+const (
+	rows512   = 32 // blocks of ChaCha20 of a turn
+	blockSize = 64 // bytes of a block
+	keySize   = 32 // bytes of a one-time key: r, s
+)
 
-// xorRows512 XORs rows of key stream with src into dst: the first rows of them, whole
-// blocks, so many turns. From turn to turn src and dst advance by stride bytes, and the
-// counters of all rows by stride/64.
+// keys512 makes the one-time keys of 32 packets: the first half of block 0.
 //
 //go:noescape
-func xorRows512(key *[32]byte, words *[4][32]uint32, dst, src *[32]*byte, rows, stride, turns int)
+func keys512(keys *[32][32]byte, key *[36]byte, counters *[32]uint64)
+
+// xorRows512 XORs rows of key stream with src into dst: so many of the rows, whole
+// blocks, so many turns. Row i is of the packet with counters[i], and its block number
+// offsets[i] + block. From turn to turn src and dst advance by stride bytes, and block
+// by stride/64.
+//
+//go:noescape
+func xorRows512(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block, rows, stride, turns int)
 
 // xorParts512 XORs rows of key stream with the bytes of src that load has, and zeros
-// where it has none, into the bytes of dst that store has; nothing else is touched.
-// The counters of all rows advance by blocks.
+// where it has none, into the bytes of dst that store has. Nothing else is touched.
 //
 //go:noescape
-func xorParts512(key *[32]byte, words *[4][32]uint32, dst, src *[32]*byte, load, store *[32]uint64, blocks int)
+func xorParts512(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block int, load, store *[32]uint64)
 
-// nonce sets rows from first on to the nonce of a packet.
-func (t *turn512) nonce(first, rows int, p *Packet) {
-	for i := first; i < first+rows; i++ {
-		t.words[2][i], t.words[3][i] = uint32(p.Counter), uint32(p.Counter>>32)
-	}
+// A stream512 says what the rows of a turn are: packet i of a group has the rows from
+// i<<shift on, for blocks that follow each other.
+type stream512 struct {
+	counters    [rows512]uint64
+	text, seal  [rows512]*byte  // where plaintext and ciphertext of a row are
+	read, write [rows512]uint64 // masks: which bytes
 }
 
-// keys512 makes one-time keys (RFC 8439, 2.6): the first half of block 0.
-func keys512(key *[KeySize]byte, packets []*Packet, keys *[batchSize][keySize]byte) {
-	var t turn512
-	for i := range t.dst {
-		t.dst[i], t.src[i] = &keys[i][0], &keys[i][0]
+// offsets512[shift] counts the rows of each packet.
+var offsets512 = func() (offsets [6][rows512]uint32) {
+	for shift := range offsets {
+		for i := range offsets[shift] {
+			offsets[shift][i] = uint32(i & (1<<shift - 1))
+		}
 	}
-	for i, p := range packets {
-		t.nonce(i, 1, p)
-		t.store[i] = 1<<keySize - 1
-	}
-	xorParts512(key, &t.words, &t.dst, &t.src, &t.load, &t.store, 0)
-}
+	return offsets
+}()
 
-// stream512 XORs up to 16 packets, longest first, with their key streams (RFC 8439,
-// 2.8: from block 1 on): from Sealed to First and Rest, or the other way.
-func stream512(key *[KeySize]byte, group []*Packet, open bool) {
-	var t turn512
-	each := share(rows512, len(group)) // rows for each packet
-	stride := each * blockSize
-	for i, p := range group {
-		t.nonce(i*each, each, p)
+// xor XORs up to 16 packets, longest first, with their key streams (RFC 8439, 2.8: from
+// block 1 on): from First and Rest to Sealed, or to open them the other way.
+func (s *stream512) xor(key *[stateSize]byte, g group, open bool) {
+	if g.len() == 0 {
+		return
 	}
-	for i := range t.words[0] {
-		t.words[0][i] = uint32(1 + i%each)
-	}
-	active := len(group)
-	for at := 0; ; {
-		for active > 0 && group[active-1].size() <= at {
-			active--
-		}
-		if active == 0 {
-			break
-		}
-		if turns := wholeTurns(group[:active], at, stride); turns > 0 {
-			t.whole(group[:active], at, each, open)
-			xorRows512(key, &t.words, &t.dst, &t.src, active*each, stride, turns)
-			at += turns * stride
-		} else {
-			t.parts(group[:active], at, each, open)
-			xorParts512(key, &t.words, &t.dst, &t.src, &t.load, &t.store, each)
-			at += stride
+	shift := shares(rows512, g.len())
+	for i := range g.order {
+		p := g.packet(i)
+		for j := range 1 << shift {
+			s.counters[i<<shift+j] = p.Counter
 		}
 	}
+	offsets, stride := &offsets512[shift], blockSize<<shift
+	dst, src := &s.seal, &s.text
 	if open {
-		for _, p := range group {
-			p.unjoin()
+		dst, src = src, dst
+	}
+	for at := 0; ; {
+		for g.len() > 0 && g.packet(g.len()-1).size() <= at {
+			g = g.first(g.len() - 1)
 		}
+		if g.len() == 0 {
+			return
+		}
+		if turns := wholeTurns(g, at, shift); turns > 0 {
+			s.whole(g, at, shift)
+			xorRows512(key, &s.counters, offsets, dst, src, at/blockSize+1, g.len()<<shift, stride, turns)
+			at += turns * stride
+			continue
+		}
+		clear(s.read[g.len()<<shift:])
+		clear(s.write[g.len()<<shift:])
+		for i := range g.order {
+			s.parts(g.packet(i), i<<shift, 1<<shift, at, open)
+		}
+		xorParts512(key, &s.counters, offsets, dst, src, at/blockSize+1, &s.read, &s.write)
+		if open {
+			for i := range g.order {
+				g.packet(i).unjoin(at, at+stride)
+			}
+		}
+		at += stride
 	}
 }
 
 // wholeTurns is for how many turns from byte at on all packets have whole blocks in
 // Rest for all their rows.
-func wholeTurns(group []*Packet, at, stride int) int {
+func wholeTurns(g group, at int, shift uint) int {
 	turns := maxSize
-	for _, p := range group {
+	for i := range g.order {
+		p := g.packet(i)
 		if len(p.First) > at {
 			return 0
 		}
-		turns = min(turns, (len(p.First)+len(p.Rest)-at)/stride)
+		turns = min(turns, (len(p.First)+len(p.Rest)-at)/blockSize>>shift)
 	}
 	return turns
 }
 
 // whole lays out turns of whole blocks.
-func (t *turn512) whole(group []*Packet, at, each int, open bool) {
-	text, sealed := &t.src, &t.dst
-	if open {
-		text, sealed = sealed, text
-	}
-	for i, p := range group {
-		for j := range each {
-			from := at + j*blockSize
-			text[i*each+j], sealed[i*each+j] = &p.Rest[from-len(p.First)], &p.Sealed[from]
+func (s *stream512) whole(g group, at int, shift uint) {
+	for i := range g.order {
+		p := g.packet(i)
+		text, seal := unsafe.Pointer(&p.Rest[at-len(p.First)]), unsafe.Pointer(&p.Sealed[at])
+		for j := range 1 << shift {
+			s.text[i<<shift+j], s.seal[i<<shift+j] = (*byte)(unsafe.Add(text, j*blockSize)), (*byte)(unsafe.Add(seal, j*blockSize))
 		}
 	}
 }
 
-// parts lays out a turn of blocks of any kind: in First, in Rest, short ones, padding,
-// nothing at all.
-func (t *turn512) parts(group []*Packet, at, each int, open bool) {
-	for i := range t.dst {
-		if i >= len(group)*each || at+i%each*blockSize >= group[i/each].size() {
-			t.src[i], t.dst[i], t.load[i], t.store[i] = &group[0].Sealed[0], &group[0].Sealed[0], 0, 0
+// parts lays out rows of one packet, from byte at on, of any kind: in First, in Rest,
+// short ones, padding, nothing at all.
+func (s *stream512) parts(p *Packet, first, rows, at int, open bool) {
+	for i := first; i < first+rows; i++ {
+		if at >= p.size() {
+			s.text[i], s.seal[i], s.read[i], s.write[i] = &p.Sealed[0], &p.Sealed[0], 0, 0
 			continue
 		}
-		p, from := group[i/each], at+i%each*blockSize
-		to := min(from+blockSize, p.size())
-		text, n := p.block(from, to, open)
-		sealed := &p.Sealed[from]
+		to := min(at+blockSize, p.size())
+		text, n := p.block(at, to, open)
+		s.text[i], s.seal[i] = text, &p.Sealed[at]
+		s.read[i], s.write[i] = lowBits(n), lowBits(to-at)
 		if open {
-			t.src[i], t.load[i] = sealed, lowBits(to-from)
-			t.dst[i], t.store[i] = text, lowBits(n)
-		} else {
-			t.src[i], t.load[i] = text, lowBits(n)
-			t.dst[i], t.store[i] = sealed, lowBits(to-from)
+			s.read[i], s.write[i] = s.write[i], s.read[i]
 		}
+		at = to
 	}
 }
 
@@ -157,16 +162,14 @@ func (p *Packet) block(from, to int, open bool) (text *byte, n int) {
 	return &p.Sealed[from], to - from
 }
 
-// unjoin takes the block apart that is in First and in Rest.
-func (p *Packet) unjoin() {
+// unjoin takes the block apart that is in First and in Rest, or in First and padding, if
+// it is among the bytes from to to.
+func (p *Packet) unjoin(from, to int) {
 	cut := len(p.First)
-	from := cut &^ (blockSize - 1)
-	if from == cut {
+	begin := cut &^ (blockSize - 1)
+	if begin == cut || begin < from || begin >= to || cut >= p.size() {
 		return
 	}
-	block := p.Sealed[from:min(from+blockSize, p.size())]
-	if to := from + len(block); to > cut {
-		move(p.First[from:], block[:cut-from])
-		move(p.Rest, block[cut-from:])
-	}
+	move(p.First[begin:], p.Sealed[begin:cut])
+	move(p.Rest, p.Sealed[cut:min(begin+blockSize, p.size())])
 }

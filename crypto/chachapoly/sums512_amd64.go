@@ -2,7 +2,10 @@
 
 package chachapoly
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"unsafe"
+)
 
 // Poly1305 in 16 lanes: a message in each, or with fewer messages a part in each. With
 // k lanes for a message, lane j has its blocks j, j+k, j+2k and so on: Horner's rule
@@ -14,15 +17,14 @@ import "encoding/binary"
 // a sum that is still zero is not active.
 
 const (
-	lanes512  = 16
-	sumSize   = 16 // bytes of a block of Poly1305
-	allLanes  = 1<<lanes512 - 1
-	topOfSeal = 8 // where in the last block the length is
+	lanes512 = 16
+	allLanes = 1<<lanes512 - 1
+	sumSize  = 16 // bytes of a block of Poly1305
 )
 
 type (
-	limbs512      [3][lanes512]uint64 // numbers modulo 2^130-5, in limbs of 44, 44 and 42 bits
-	multiplier512 [5][lanes512]uint64 // r0, r1, r2, 20 r1, 20 r2
+	limbs512      = [3][lanes512]uint64 // numbers modulo 2^130-5, in limbs of 44, 44 and 42 bits
+	multiplier512 = [5][lanes512]uint64 // r0, r1, r2, 20 r1, 20 r2
 )
 
 // clamp512 makes multipliers of the first halves of one-time keys (RFC 8439, 2.5).
@@ -52,150 +54,172 @@ func multiply512(x *[3][16]uint64, r *[5][16]uint64, active int)
 //go:noescape
 func finish512(tags *[16][16]byte, acc *[3][16]uint64, keys *[16][32]byte)
 
+// A sums512 is the sums of a group's messages: message i has the lanes from i<<shift on.
+type sums512 struct {
+	messages   [lanes512]message512
+	acc        limbs512
+	step, last multiplier512 // of every step but the last, and of that
+}
+
 // A message512 is one message's way through the lanes.
 type message512 struct {
 	text   []byte
 	blocks int // with the last one, of lengths
-	absent int // lanes without a block in the first step
 	start  int // the step in which it begins
+	absent int // lanes that have no block in that step
 }
 
-// sums512 makes the tags of up to 16 sealed packets, longest first.
-func sums512(tags *[groupSize][TagSize]byte, group []*Packet, keys *[groupSize][keySize]byte) {
-	var messages [groupSize]message512
-	each := share(lanes512, len(group))
-	for i, p := range group {
-		text := p.Sealed[:p.size()]
-		blocks := (len(text)+sumSize-1)/sumSize + 1
-		messages[i] = message512{text: text, blocks: blocks, absent: -blocks & (each - 1), start: (blocks + each - 1) / each}
+// tags makes the tags of up to 16 sealed packets, longest first.
+func (s *sums512) tags(tags *[groupSize][TagSize]byte, g group, keys *[groupSize][keySize]byte) {
+	shift := shares(lanes512, g.len())
+	messages, steps := s.messages[:g.len()], 0
+	for i := range g.order {
+		p := g.packet(i)
+		m := &messages[i]
+		m.text = p.Sealed[:p.size()]
+		m.blocks = (len(m.text)+sumSize-1)/sumSize + 1
+		n := (m.blocks + 1<<shift - 1) >> shift
+		if i == 0 {
+			steps = n
+		}
+		m.start, m.absent = steps-n, n<<shift-m.blocks
 	}
-	steps := messages[0].start
-	for i := range group {
-		messages[i].start = steps - messages[i].start
-	}
-	var acc limbs512
-	var step, last multiplier512
-	if each == 1 {
-		clamp512((*[5][16]uint64)(&step), keys)
-		sum512(&acc, &step, &step, messages[:len(group)], steps, each)
+	s.acc = limbs512{}
+	if shift == 0 {
+		clamp512(&s.step, keys)
+		s.sum(&s.step, messages, steps, shift)
 	} else {
-		powers512(&step, &last, keys, each)
-		sum512(&acc, &step, &last, messages[:len(group)], steps, each)
-		acc.fold(each)
+		s.powers(keys, shift)
+		s.sum(&s.last, messages, steps, shift)
+		s.fold(shift)
 	}
-	finish512(tags, (*[3][16]uint64)(&acc), keys)
+	finish512(tags, &s.acc, keys)
 }
 
-// powers512 makes r^k, for k lanes of each message, and r^(k-j) for lane j.
-func powers512(step, last *multiplier512, keys *[groupSize][keySize]byte, k int) {
+// powers makes r^k, for k lanes of each message, and r^(k-j) for lane j.
+func (s *sums512) powers(keys *[groupSize][keySize]byte, shift uint) {
 	var spread [lanes512][keySize]byte
 	for i := range spread {
-		spread[i] = keys[i/k]
+		spread[i] = keys[i>>shift]
 	}
-	clamp512((*[5][16]uint64)(step), &spread)
-	power, product := limbs512(step[:3]), limbs512{}
+	clamp512(&s.step, &spread)
+	power, product, k := limbs512(s.step[:3]), limbs512{}, 1<<shift
 	for i := range product[0] {
 		product[0][i] = 1
 	}
 	for bit := 1; ; bit *= 2 {
 		active := 0
 		for i := range lanes512 {
-			if (k-i%k)&bit != 0 {
+			if (k-i&(k-1))&bit != 0 {
 				active |= 1 << i
 			}
 		}
-		multiply512((*[3][16]uint64)(&product), (*[5][16]uint64)(step), active)
+		multiply512(&product, &s.step, active)
 		if bit == k {
 			break
 		}
-		multiply512((*[3][16]uint64)(&power), (*[5][16]uint64)(step), allLanes)
-		scale512((*[5][16]uint64)(step), (*[3][16]uint64)(&power))
+		multiply512(&power, &s.step, allLanes)
+		scale512(&s.step, &power)
 	}
-	scale512((*[5][16]uint64)(last), (*[3][16]uint64)(&product))
+	scale512(&s.last, &product)
 }
 
-// sum512 takes the messages, longest first, through steps of a block for each lane; the
-// multiplier of the last step is last.
-func sum512(acc *limbs512, step, last *multiplier512, messages []message512, steps, each int) {
+// sum takes the messages, longest first, through steps of a block for each lane.
+func (s *sums512) sum(last *multiplier512, messages []message512, steps int, shift uint) {
+	var blocks [lanes512][sumSize]byte // those that do not lie whole in their messages
 	var src [lanes512]*byte
-	var blocks [lanes512][sumSize]byte
 	begun := 0 // messages that have begun
 	for at := 0; at < steps; {
-		for begun < len(messages) && messages[begun].start <= at {
-			begun++
-		}
 		next := steps // when the next message begins
-		if begun < len(messages) {
-			next = messages[begun].start
-		}
-		if n := directSteps(messages[:begun], at, next, each); n > 0 {
-			for i := range src {
-				m := &messages[0]
-				if i < begun*each {
-					m = &messages[i/each]
-				}
-				src[i] = &m.text[m.first(at, i%each, each)*sumSize]
+		for ; begun < len(messages); begun++ {
+			if start := messages[begun].start; start > at {
+				next = start
+				break
 			}
-			absorb512((*[3][16]uint64)(acc), (*[5][16]uint64)(step), &src, each*sumSize, n, 1<<(begun*each)-1)
+		}
+		if n := directSteps(messages[:begun], at, next, shift); n > 0 {
+			direct(&src, messages[:begun], at, shift)
+			absorb512(&s.acc, &s.step, &src, sumSize<<shift, n, 1<<(begun<<shift)-1)
 			at += n
 			continue
 		}
-		active := 0
 		for i := range src {
 			src[i] = &blocks[i][0]
-			if i < begun*each {
-				m := &messages[i/each]
-				if b := m.first(at, i%each, each); b >= 0 {
-					active |= 1 << i
-					m.block(&blocks[i], b)
-				}
-			}
 		}
-		if at == steps-1 {
-			step = last
+		active := copied(&blocks, messages[:begun], at, shift)
+		if at++; at < steps {
+			absorb512(&s.acc, &s.step, &src, 0, 1, active)
+		} else {
+			absorb512(&s.acc, last, &src, 0, 1, active)
 		}
-		absorb512((*[3][16]uint64)(acc), (*[5][16]uint64)(step), &src, 0, 1, active)
-		at++
 	}
 }
 
-// first is which block lane j has in a step, below zero where it is absent.
-func (m *message512) first(at, j, each int) int { return (at-m.start)*each - m.absent + j }
+// first is which block the first lane has in a step, below zero where it has none.
+func (m *message512) first(at int, shift uint) int { return (at-m.start)<<shift - m.absent }
 
 // directSteps is for how many steps from at on, up to next, all blocks of all lanes lie
 // whole in their messages.
-func directSteps(messages []message512, at, next, each int) int {
+func directSteps(messages []message512, at, next int, shift uint) int {
 	n := next - at
 	for i := range messages {
 		m := &messages[i]
-		first := m.first(at, 0, each)
+		first := m.first(at, shift)
 		if first < 0 {
 			return 0
 		}
-		n = min(n, (len(m.text)/sumSize-first)/each)
+		n = min(n, (len(m.text)/sumSize-first)>>shift)
 	}
 	return n
+}
+
+// direct points lanes into their messages; those of none read the first one's again.
+func direct(src *[lanes512]*byte, messages []message512, at int, shift uint) {
+	for i := range messages {
+		m := &messages[i]
+		text := unsafe.Pointer(&m.text[m.first(at, shift)*sumSize])
+		for j := range 1 << shift {
+			src[i<<shift+j] = (*byte)(unsafe.Add(text, j*sumSize))
+		}
+	}
+	for i := len(messages) << shift; i < lanes512; i++ {
+		src[i] = src[0]
+	}
+}
+
+// copied copies blocks of all lanes, and returns which lanes have one.
+func copied(blocks *[lanes512][sumSize]byte, messages []message512, at int, shift uint) (active int) {
+	for i := range messages {
+		m := &messages[i]
+		for j := range 1 << shift {
+			if b := m.first(at, shift) + j; b >= 0 {
+				active |= 1 << (i<<shift + j)
+				m.block(&blocks[i<<shift+j], b)
+			}
+		}
+	}
+	return active
 }
 
 // block copies a block, padded with zeros; or the last one, which has the lengths.
 func (m *message512) block(to *[sumSize]byte, b int) {
 	*to = [sumSize]byte{}
 	if b == m.blocks-1 {
-		binary.LittleEndian.PutUint64(to[topOfSeal:], uint64(len(m.text)))
+		binary.LittleEndian.PutUint64(to[8:], uint64(len(m.text)))
 		return
 	}
 	copy(to[:], m.text[b*sumSize:])
 }
 
 // fold adds up the lanes of each message, and leaves their sums in the first lanes.
-func (x *limbs512) fold(each int) {
-	for l := range x {
-		for i := range lanes512 / each {
+func (s *sums512) fold(shift uint) {
+	for l := range s.acc {
+		for i := range lanes512 >> shift {
 			sum := uint64(0)
-			for _, limb := range x[l][i*each:][:each] {
+			for _, limb := range s.acc[l][i<<shift:][:1<<shift] {
 				sum += limb
 			}
-			x[l][i] = sum
+			s.acc[l][i] = sum
 		}
 	}
 }

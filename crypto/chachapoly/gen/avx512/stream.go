@@ -10,28 +10,47 @@ import (
 // is one register, and there are 32 registers: two states fill them all. That is
 // nearly twice as fast as one state, whose instructions wait for each other.
 //
-// The blocks are independent: block i of a call, its row, has counter and nonce of
-// its own in words[0..3][i], which are words 12 to 15 of its state.
+// The blocks are independent: block i of a call, its row, has a block counter and a
+// nonce of its own.
 
 type state [16]VecVirtual // word w of 16 blocks
 
 const rowSize = 64 // bytes of a block
 
-// stream writes the two units that XOR rows of key stream with memory.
+// stream writes the units of ChaCha20.
 func stream() {
 	sigma := GLOBL("sigma", RODATA|NOPTR)
 	for i, w := range []uint32{0x61707865, 0x3320646e, 0x79622d32, 0x6b206574} {
 		DATA(4*i, U32(w))
 	}
 
-	TEXT("xorRows512", 0, "func(key *[32]byte, words *[4][32]uint32, dst, src *[32]*byte, rows, stride, turns int)")
-	Doc("xorRows512 XORs whole rows with key stream, turn by turn.")
+	TEXT("keys512", 0, "func(keys *[32][32]byte, key *[36]byte, counters *[32]uint64)")
+	Doc("keys512 makes the first halves of rows that have block counter 0.")
 	Pragma("noescape")
 	u := newUnit(sigma)
+	keys := pointed("keys")
+	zero := ZMM()
+	VPXORQ(zero, zero, zero)
+	for s := range u.states {
+		m, _ := u.word(s, 12)
+		VMOVDQU32(zero, m)
+	}
+	u.blocks()
+	u.eachRow(func(i int, row VecVirtual) { VMOVDQU64(row.AsY(), keys.Offset(32*i)) })
+	VZEROUPPER()
+	RET()
+
+	TEXT("xorRows512", 0, "func(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block, rows, stride, turns int)")
+	Doc("xorRows512 XORs whole rows with key stream, turn by turn.")
+	Pragma("noescape")
+	u = newUnit(sigma)
+	dst, src := pointed("dst"), pointed("src")
 	rows, stride, turns := Load(Param("rows"), GP64()), Load(Param("stride"), GP64()), Load(Param("turns"), GP64())
+	offsets, block := pointed("offsets"), Load(Param("block"), GP64())
 	at := GP64()
 	XORQ(at, at)
 	Label("turn")
+	u.count(offsets, block)
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) {
 		if i > 0 { // the first row is always there
@@ -39,53 +58,72 @@ func stream() {
 			JLE(LabelRef("done"))
 		}
 		p := GP64()
-		MOVQ(u.src.Offset(8*i), p)
+		MOVQ(src.Offset(8*i), p)
 		VPXORQ(Mem{Base: p, Index: at, Scale: 1}, row, row)
-		MOVQ(u.dst.Offset(8*i), p)
+		MOVQ(dst.Offset(8*i), p)
 		VMOVDQU64(row, Mem{Base: p, Index: at, Scale: 1})
 	})
 	Label("done")
+	Comment("A turn further: stride bytes, stride/64 blocks")
 	ADDQ(stride, at)
 	blocks := GP64()
 	MOVQ(stride, blocks)
 	SHRQ(U8(6), blocks)
-	u.advance(blocks)
+	ADDQ(blocks, block)
 	DECQ(turns)
 	JNZ(LabelRef("turn"))
 	VZEROUPPER()
 	RET()
 
-	TEXT("xorParts512", 0, "func(key *[32]byte, words *[4][32]uint32, dst, src *[32]*byte, load, store *[32]uint64, blocks int)")
+	TEXT("xorParts512", 0, "func(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block int, load, store *[32]uint64)")
 	Doc("xorParts512 XORs parts of rows with key stream, one turn.")
 	Pragma("noescape")
 	u = newUnit(sigma)
+	dst, src = pointed("dst"), pointed("src")
 	load, store := pointed("load"), pointed("store")
+	u.count(pointed("offsets"), Load(Param("block"), GP64()))
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) {
 		p, text, k := GP64(), ZMM(), K()
-		MOVQ(u.src.Offset(8*i), p)
+		MOVQ(src.Offset(8*i), p)
 		KMOVQ(load.Offset(8*i), k)
 		VMOVDQU8_Z(Mem{Base: p}, k, text)
 		VPXORQ(text, row, row)
-		MOVQ(u.dst.Offset(8*i), p)
+		MOVQ(dst.Offset(8*i), p)
 		k = K()
 		KMOVQ(store.Offset(8*i), k)
 		VMOVDQU8(row, k, Mem{Base: p})
 	})
-	u.advance(Load(Param("blocks"), GP64()))
 	VZEROUPPER()
 	RET()
 }
 
-// unit is what both have in common.
+// unit is what they have in common.
 type unit struct {
-	sigma, key, words, dst, src, spill Mem
-	states                             [2]state
+	sigma, key   Mem
+	words, spill Mem // in the frame: words 12, 14, 15 of both states; the second state
+	states       [2]state
 }
 
+// newUnit begins a unit: words 14 and 15 are the halves of each row's counter.
 func newUnit(sigma Mem) *unit {
-	u := &unit{sigma: sigma, key: pointed("key"), words: pointed("words"), dst: pointed("dst"), src: pointed("src"),
-		spill: AllocLocal(16 * rowSize)}
+	u := &unit{sigma: sigma, key: pointed("key"), words: AllocLocal(3 * 2 * 64), spill: AllocLocal(16 * rowSize)}
+	counters := pointed("counters")
+	for s := range u.states {
+		low, high := [2]VecVirtual{ZMM(), ZMM()}, [2]VecVirtual{ZMM(), ZMM()}
+		for i := range 2 {
+			VMOVDQU64(counters.Offset(128*s+64*i), low[i])
+			VPSRLQ(U8(32), low[i], high[i])
+		}
+		for w, x := range [2][2]VecVirtual{low, high} {
+			m, _ := u.word(s, 14+w)
+			word, second := ZMM(), YMM()
+			VPMOVQD(x[0], word.AsY())
+			VPMOVQD(x[1], second)
+			VINSERTI64X4(U8(1), second, word, word)
+			VMOVDQU32(word, m)
+		}
+	}
 	for s := range u.states {
 		for w := range u.states[s] {
 			u.states[s][w] = ZMM()
@@ -94,28 +132,30 @@ func newUnit(sigma Mem) *unit {
 	return u
 }
 
-// advance adds to the counters what a turn is: so many blocks of each packet.
-func (u *unit) advance(blocks Register) {
-	n := ZMM()
-	VPBROADCASTD(blocks.(GPVirtual).As32(), n)
+// count sets word 12 of all rows, the block counter.
+func (u *unit) count(offsets Mem, block Register) {
+	first := ZMM()
+	VPBROADCASTD(block.(GPVirtual).As32(), first)
 	for s := range u.states {
 		m, _ := u.word(s, 12)
 		counters := ZMM()
-		VPADDD(m, n, counters)
+		VPADDD(offsets.Offset(64*s), first, counters)
 		VMOVDQU32(counters, m)
 	}
 }
 
 // word is where word w of a state's blocks is at the start (RFC 8439, 2.3): a
-// constant or the key, one for all blocks, or what is each block's own.
+// constant, the key or the same word of all nonces, or what is each block's own.
 func (u *unit) word(s, w int) (m Mem, all bool) {
 	switch {
 	case w < 4:
 		return u.sigma.Offset(4 * w), true
 	case w < 12:
 		return u.key.Offset(4 * (w - 4)), true
+	case w == 13:
+		return u.key.Offset(32), true
 	}
-	return u.words.Offset(128*(w-12) + 64*s), false
+	return u.words.Offset(128*[16]int{12: 0, 14: 1, 15: 2}[w] + 64*s), false
 }
 
 // blocks leaves the key stream in states: 20 rounds and the addition of the start.
