@@ -6,10 +6,11 @@ import "encoding/binary"
 
 //go:generate go run -C gen ./avx512 -out ../avx512_amd64.s -pkg chachapoly
 
-// The AVX-512 path takes up to 32 packets at a time, longest first. Their one-time
-// keys are made in one turn of ChaCha20, a packet in each row. All else is done by
-// groups of up to 16 packets: ChaCha20 in rows (stream512), Poly1305 in lanes
-// (sums512). A group of less than 16 gives every packet more rows and lanes.
+// The AVX-512 path takes up to 32 packets at a time, longest first, so that those of
+// about a length come together. Their one-time keys are made in one turn of ChaCha20, a
+// packet in each row. All else is done by groups of up to 16 packets: ChaCha20 in rows
+// (stream512), Poly1305 in lanes (sums512). A group of less than 16 gives every packet
+// more rows and lanes.
 //
 // Sealing is ChaCha20, then Poly1305 of the ciphertext. Opening is the other way
 // round: what is not authentic is never deciphered.
@@ -21,7 +22,7 @@ const (
 // A work512 is what Seal and Open have on their stack. It has no pointers to the train,
 // which the compiler would have allocated then, but indices.
 type work512 struct {
-	order    [batchSize]uint8 // of packets in the train
+	order    [batchSize]uint8 // of packets in the train, longest first
 	counters [batchSize]uint64
 	keys     [batchSize][keySize]byte
 	tags     [groupSize][TagSize]byte
@@ -29,26 +30,19 @@ type work512 struct {
 	sums     sums512
 }
 
-// A group is some packets of a train, longest first.
-type group struct {
-	train []Packet
-	order []uint8
-}
-
-func (g group) len() int             { return len(g.order) }
-func (g group) packet(i int) *Packet { return &g.train[g.order[i]] }
-func (g group) first(n int) group    { return group{g.train, g.order[:n]} }
-
 func (c *Cipher) sealAVX512(train []Packet) {
 	var w work512
 	for len(train) > 0 {
 		n := w.take(c, train)
 		for i := 0; i < n; i += groupSize {
-			g := group{train, w.order[i:min(i+groupSize, n)]}
-			w.stream.xor(&c.state, g, false)
-			w.sums.tags(&w.tags, g, (*[groupSize][keySize]byte)(w.keys[i:]))
-			for j := range g.order {
-				p := g.packet(j)
+			group := w.order[i:min(i+groupSize, n)]
+			for j, index := range group {
+				w.stream.seal(j, &train[index])
+			}
+			w.stream.xor(c, len(group), w.groupCounters(i), false)
+			w.authenticate(train, group, i)
+			for j, index := range group {
+				p := &train[index]
 				*(*[TagSize]byte)(p.Sealed[p.size():]) = w.tags[j]
 			}
 		}
@@ -61,19 +55,24 @@ func (c *Cipher) openAVX512(train []Packet, ok []bool) {
 	for len(train) > 0 {
 		n := w.take(c, train)
 		for i := 0; i < n; i += groupSize {
-			g := group{train, w.order[i:min(i+groupSize, n)]}
-			w.sums.tags(&w.tags, g, (*[groupSize][keySize]byte)(w.keys[i:]))
-			good := group{train, g.order[:0]}
-			for j, index := range g.order {
+			group := w.order[i:min(i+groupSize, n)]
+			w.authenticate(train, group, i)
+			for j, index := range group {
 				p := &train[index]
 				same := sameTag(&w.tags[j], (*[TagSize]byte)(p.Sealed[p.size():]))
 				if ok[index] = same; same {
-					good.order = append(good.order, index)
+					w.stream.open(j, p)
 				} else {
 					p.zero()
+					w.stream.pass(j, p)
 				}
 			}
-			w.stream.xor(&c.state, good, true)
+			w.stream.xor(c, len(group), w.groupCounters(i), true)
+			for _, index := range group {
+				if p := &train[index]; ok[index] && p.joined() {
+					p.part()
+				}
+			}
 		}
 		train, ok = train[n:], ok[n:]
 	}
@@ -105,6 +104,21 @@ func (w *work512) take(c *Cipher, train []Packet) int {
 	return len(train)
 }
 
+// groupCounters are those of the group that begins at packet i of the batch.
+func (w *work512) groupCounters(i int) *[groupSize]uint64 {
+	return (*[groupSize]uint64)(w.counters[i:])
+}
+
+// authenticate makes the tags of a group, which begins at packet i of the batch.
+func (w *work512) authenticate(train []Packet, group []uint8, i int) {
+	keys := (*[groupSize][keySize]byte)(w.keys[i:])
+	steps, shift := w.sums.begin(train[group[0]].size(), len(group))
+	for j, index := range group {
+		w.sums.message(j, train[index].Sealed, steps, shift)
+	}
+	w.sums.finish(&w.tags, keys, steps, shift)
+}
+
 // shares is the binary logarithm of how many of all rows or lanes each of n packets,
 // at least one, gets.
 func shares(all, n int) uint {
@@ -113,4 +127,19 @@ func shares(all, n int) uint {
 		shift++
 	}
 	return shift
+}
+
+// joined reports whether a block is in First and in Rest. Such a packet is sealed and
+// opened in Sealed: copied there before, or from there after.
+func (p *Packet) joined() bool { return len(p.First)%blockSize != 0 && len(p.Rest) > 0 }
+
+func (p *Packet) join() {
+	move(p.Sealed, p.First)
+	move(p.Sealed[len(p.First):], p.Rest)
+	clear(p.Sealed[len(p.First)+len(p.Rest) : p.size()])
+}
+
+func (p *Packet) part() {
+	move(p.First, p.Sealed)
+	move(p.Rest, p.Sealed[len(p.First):])
 }

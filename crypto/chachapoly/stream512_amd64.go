@@ -15,161 +15,72 @@ const (
 //go:noescape
 func keys512(keys *[32][32]byte, key *[36]byte, counters *[32]uint64)
 
-// xorRows512 XORs rows of key stream with src into dst: so many of the rows, whole
-// blocks, so many turns. Row i is of the packet with counters[i], and its block number
-// offsets[i] + block. From turn to turn src and dst advance by stride bytes, and block
-// by stride/64.
+// xor512 XORs 16 packets with their key streams, from block 1 on (RFC 8439, 2.8), in
+// turns: row i has the block of packet rows[0][i] that is rows[1][i] bytes behind where
+// the turn begins, and a turn is as many bytes of each packet as it has rows.
+//
+// pointers are to First, Rest and Sealed; bounds are where, in bytes of the packet,
+// First ends, the plaintext ends and the ciphertext ends. It reads First and Rest and
+// writes Sealed, or to open the other way. Nothing outside of them is touched.
 //
 //go:noescape
-func xorRows512(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block, rows, stride, turns int)
+func xor512(key *[36]byte, counters *[16]uint64, rows *[2][32]uint64, pointers *[3][16]*byte, bounds *[3][16]int, turns, open int)
 
-// xorParts512 XORs rows of key stream with the bytes of src that load has, and zeros
-// where it has none, into the bytes of dst that store has. Nothing else is touched.
-//
-//go:noescape
-func xorParts512(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block int, load, store *[32]uint64)
-
-// A stream512 says what the rows of a turn are: packet i of a group has the rows from
-// i<<shift on, for blocks that follow each other.
+// A stream512 says where a group's packets are; see xor512.
 type stream512 struct {
-	counters    [rows512]uint64
-	text, seal  [rows512]*byte  // where plaintext and ciphertext of a row are
-	read, write [rows512]uint64 // masks: which bytes
+	pointers [3][groupSize]*byte
+	bounds   [3][groupSize]int
+	longest  int
 }
 
-// offsets512[shift] counts the rows of each packet.
-var offsets512 = func() (offsets [6][rows512]uint32) {
-	for shift := range offsets {
-		for i := range offsets[shift] {
-			offsets[shift][i] = uint32(i & (1<<shift - 1))
+// shareRows[shift] shares out rows: 1<<shift for each packet.
+var shareRows = func() (rows [6][2][rows512]uint64) {
+	for shift := range rows {
+		for i := range rows512 {
+			rows[shift][0][i], rows[shift][1][i] = uint64(i>>shift), uint64(i&(1<<shift-1)*blockSize)
 		}
 	}
-	return offsets
+	return rows
 }()
 
-// xor XORs up to 16 packets, longest first, with their key streams (RFC 8439, 2.8: from
-// block 1 on): from First and Rest to Sealed, or to open them the other way.
-func (s *stream512) xor(key *[stateSize]byte, g group, open bool) {
-	if g.len() == 0 {
-		return
+// seal has packet i of the group sealed.
+func (s *stream512) seal(i int, p *Packet) {
+	if p.joined() {
+		p.join()
 	}
-	shift := shares(rows512, g.len())
-	for i := range g.order {
-		p := g.packet(i)
-		for j := range 1 << shift {
-			s.counters[i<<shift+j] = p.Counter
-		}
-	}
-	offsets, stride := &offsets512[shift], blockSize<<shift
-	dst, src := &s.seal, &s.text
-	if open {
-		dst, src = src, dst
-	}
-	for at := 0; ; {
-		for g.len() > 0 && g.packet(g.len()-1).size() <= at {
-			g = g.first(g.len() - 1)
-		}
-		if g.len() == 0 {
-			return
-		}
-		if turns := wholeTurns(g, at, shift); turns > 0 {
-			s.whole(g, at, shift)
-			xorRows512(key, &s.counters, offsets, dst, src, at/blockSize+1, g.len()<<shift, stride, turns)
-			at += turns * stride
-			continue
-		}
-		clear(s.read[g.len()<<shift:])
-		clear(s.write[g.len()<<shift:])
-		for i := range g.order {
-			s.parts(g.packet(i), i<<shift, 1<<shift, at, open)
-		}
-		xorParts512(key, &s.counters, offsets, dst, src, at/blockSize+1, &s.read, &s.write)
-		if open {
-			for i := range g.order {
-				g.packet(i).unjoin(at, at+stride)
-			}
-		}
-		at += stride
-	}
+	s.open(i, p)
 }
 
-// wholeTurns is for how many turns from byte at on all packets have whole blocks in
-// Rest for all their rows.
-func wholeTurns(g group, at int, shift uint) int {
-	turns := maxSize
-	for i := range g.order {
-		p := g.packet(i)
-		if len(p.First) > at {
-			return 0
-		}
-		turns = min(turns, (len(p.First)+len(p.Rest)-at)/blockSize>>shift)
-	}
-	return turns
-}
-
-// whole lays out turns of whole blocks.
-func (s *stream512) whole(g group, at int, shift uint) {
-	for i := range g.order {
-		p := g.packet(i)
-		text, seal := unsafe.Pointer(&p.Rest[at-len(p.First)]), unsafe.Pointer(&p.Sealed[at])
-		for j := range 1 << shift {
-			s.text[i<<shift+j], s.seal[i<<shift+j] = (*byte)(unsafe.Add(text, j*blockSize)), (*byte)(unsafe.Add(seal, j*blockSize))
-		}
-	}
-}
-
-// parts lays out rows of one packet, from byte at on, of any kind: in First, in Rest,
-// short ones, padding, nothing at all.
-func (s *stream512) parts(p *Packet, first, rows, at int, open bool) {
-	for i := first; i < first+rows; i++ {
-		if at >= p.size() {
-			s.text[i], s.seal[i], s.read[i], s.write[i] = &p.Sealed[0], &p.Sealed[0], 0, 0
-			continue
-		}
-		to := min(at+blockSize, p.size())
-		text, n := p.block(at, to, open)
-		s.text[i], s.seal[i] = text, &p.Sealed[at]
-		s.read[i], s.write[i] = lowBits(n), lowBits(to-at)
-		if open {
-			s.read[i], s.write[i] = s.write[i], s.read[i]
-		}
-		at = to
-	}
-}
-
-// lowBits is a mask of n bytes, 0 to 64.
-func lowBits(n int) uint64 { return ^uint64(0) >> (64 - uint(n)) }
-
-// block finds the plaintext of bytes from to to, within a block: where it is, and how
-// much of it is there, the rest being padding. Of a block that is in First and in Rest,
-// the plaintext is in Sealed, in place: joined here, or to be taken apart by unjoin.
-func (p *Packet) block(from, to int, open bool) (text *byte, n int) {
+// open has packet i of the group opened.
+func (s *stream512) open(i int, p *Packet) {
+	first, rest, sealed := unsafe.SliceData(p.First), unsafe.SliceData(p.Rest), unsafe.SliceData(p.Sealed)
 	cut, end := len(p.First), len(p.First)+len(p.Rest)
-	switch {
-	case to <= cut:
-		return &p.First[from], to - from
-	case from >= end:
-		return &p.Sealed[from], 0
-	case from >= cut:
-		return &p.Rest[from-cut], min(to, end) - from
+	if p.joined() {
+		rest, cut, end = sealed, 0, p.size()
 	}
-	if !open {
-		joined := p.Sealed[from:to]
-		move(joined, p.First[from:])
-		move(joined[cut-from:], p.Rest)
-		clear(joined[min(end, to)-from:])
-	}
-	return &p.Sealed[from], to - from
+	s.pointers[0][i], s.pointers[1][i], s.pointers[2][i] = first, rest, sealed
+	s.bounds[0][i], s.bounds[1][i], s.bounds[2][i] = cut, end, p.size()
+	s.longest = max(s.longest, p.size())
 }
 
-// unjoin takes the block apart that is in First and in Rest, or in First and padding, if
-// it is among the bytes from to to.
-func (p *Packet) unjoin(from, to int) {
-	cut := len(p.First)
-	begin := cut &^ (blockSize - 1)
-	if begin == cut || begin < from || begin >= to || cut >= p.size() {
-		return
+// pass has nothing done with packet i of the group.
+func (s *stream512) pass(i int, p *Packet) {
+	s.pointers[2][i] = unsafe.SliceData(p.Sealed)
+	s.bounds[0][i], s.bounds[1][i], s.bounds[2][i] = 0, 0, 0
+}
+
+// xor does what is to be done with the n packets of a group.
+func (s *stream512) xor(c *Cipher, n int, counters *[groupSize]uint64, open bool) {
+	for i := n; i < groupSize; i++ {
+		s.pointers[2][i] = s.pointers[2][0]
+		s.bounds[0][i], s.bounds[1][i], s.bounds[2][i] = 0, 0, 0
 	}
-	move(p.First[begin:], p.Sealed[begin:cut])
-	move(p.Rest, p.Sealed[cut:min(begin+blockSize, p.size())])
+	shift, way := shares(rows512, n), 0
+	if open {
+		way = 1
+	}
+	if turns := (s.longest + blockSize<<shift - 1) / blockSize >> shift; turns > 0 {
+		xor512(&c.state, counters, &shareRows[shift], &s.pointers, &s.bounds, turns, way)
+	}
+	s.longest = 0
 }

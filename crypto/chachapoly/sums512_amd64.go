@@ -14,12 +14,13 @@ import (
 //
 // All lanes end together, at the block with the lengths (RFC 8439, 2.8). Shorter
 // messages begin later, and so do lanes that would otherwise begin with a block less:
-// a sum that is still zero is not active.
+// a sum that is still zero stays as it is.
 
 const (
 	lanes512 = 16
 	allLanes = 1<<lanes512 - 1
-	sumSize  = 16 // bytes of a block of Poly1305
+	sumSize  = 16      // bytes of a block of Poly1305
+	never    = 1 << 30 // when lanes without a message begin
 )
 
 type (
@@ -37,11 +38,16 @@ func clamp512(r *[5][16]uint64, keys *[16][32]byte)
 //go:noescape
 func scale512(r *[5][16]uint64, x *[3][16]uint64)
 
-// absorb512 does acc = (acc + block + 2^128) * r for the lanes that have a bit in active:
-// so many blocks, from src on, stride bytes apart. Of the other lanes blocks are read too.
+// absorb512 does acc = (acc + block + 2^128) * r in all lanes that have a block, for so
+// many steps, of which step is the first. Lane i has message lanes[0][i], and in it
+// the block lanes[1][i] behind the first of a step.
+//
+// blocks are three numbers for each message: at which block of the steps it begins, how
+// many blocks lie whole in sealed, and which is the last one. That is the second of its
+// tails; the first is the one before, if that does not lie whole in sealed.
 //
 //go:noescape
-func absorb512(acc *[3][16]uint64, r *[5][16]uint64, src *[16]*byte, stride, blocks, active int)
+func absorb512(acc *[3][16]uint64, r *[5][16]uint64, lanes *[2][16]uint64, sealed *[16]*byte, blocks *[3][16]int, tails *[16][2][16]byte, step, steps int)
 
 // multiply512 does x = x * r for the lanes that have a bit in active.
 //
@@ -54,43 +60,63 @@ func multiply512(x *[3][16]uint64, r *[5][16]uint64, active int)
 //go:noescape
 func finish512(tags *[16][16]byte, acc *[3][16]uint64, keys *[16][32]byte)
 
-// A sums512 is the sums of a group's messages: message i has the lanes from i<<shift on.
+// A sums512 is the sums of a group's messages; see absorb512.
 type sums512 struct {
-	messages   [lanes512]message512
 	acc        limbs512
 	step, last multiplier512 // of every step but the last, and of that
+	sealed     [groupSize]*byte
+	blocks     [3][groupSize]int
+	tails      [groupSize][2][sumSize]byte
 }
 
-// A message512 is one message's way through the lanes.
-type message512 struct {
-	text   []byte
-	blocks int // with the last one, of lengths
-	start  int // the step in which it begins
-	absent int // lanes that have no block in that step
-}
-
-// tags makes the tags of up to 16 sealed packets, longest first.
-func (s *sums512) tags(tags *[groupSize][TagSize]byte, g group, keys *[groupSize][keySize]byte) {
-	shift := shares(lanes512, g.len())
-	messages, steps := s.messages[:g.len()], 0
-	for i := range g.order {
-		p := g.packet(i)
-		m := &messages[i]
-		m.text = p.Sealed[:p.size()]
-		m.blocks = (len(m.text)+sumSize-1)/sumSize + 1
-		n := (m.blocks + 1<<shift - 1) >> shift
-		if i == 0 {
-			steps = n
+// shareLanes[shift] shares out lanes: 1<<shift for each message.
+var shareLanes = func() (lanes [5][2][lanes512]uint64) {
+	for shift := range lanes {
+		for i := range lanes512 {
+			lanes[shift][0][i], lanes[shift][1][i] = uint64(i>>shift), uint64(i&(1<<shift-1))
 		}
-		m.start, m.absent = steps-n, n<<shift-m.blocks
 	}
+	return lanes
+}()
+
+// begin shares out the lanes to n messages, of which the longest has so many bytes, and
+// returns how many steps that takes.
+func (s *sums512) begin(longest, n int) (steps int, shift uint) {
+	shift = shares(lanes512, n)
+	for i := n; i < groupSize; i++ {
+		s.blocks[0][i] = never
+	}
+	return (lastBlock(longest) + 1<<shift) >> shift, shift
+}
+
+// lastBlock is the one with the lengths, behind those of a message of n bytes.
+func lastBlock(n int) int { return (n + sumSize - 1) / sumSize }
+
+// message is what packet i of the group has sealed, with room for the tag.
+func (s *sums512) message(i int, sealed []byte, steps int, shift uint) {
+	n := len(sealed) - TagSize
+	whole, last := n/sumSize, lastBlock(n)
+	s.sealed[i] = unsafe.SliceData(sealed)
+	s.blocks[0][i], s.blocks[1][i], s.blocks[2][i] = steps<<shift-last-1, whole, last
+	if whole < last {
+		s.tails[i][0] = [sumSize]byte{}
+		copy(s.tails[i][0][:], sealed[whole*sumSize:n])
+	}
+	binary.LittleEndian.PutUint64(s.tails[i][1][8:], uint64(n))
+}
+
+// finish makes the tags.
+func (s *sums512) finish(tags *[groupSize][TagSize]byte, keys *[groupSize][keySize]byte, steps int, shift uint) {
 	s.acc = limbs512{}
 	if shift == 0 {
 		clamp512(&s.step, keys)
-		s.sum(&s.step, messages, steps, shift)
+		absorb512(&s.acc, &s.step, &shareLanes[0], &s.sealed, &s.blocks, &s.tails, 0, steps)
 	} else {
 		s.powers(keys, shift)
-		s.sum(&s.last, messages, steps, shift)
+		if steps > 1 {
+			absorb512(&s.acc, &s.step, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, 0, steps-1)
+		}
+		absorb512(&s.acc, &s.last, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, steps-1, 1)
 		s.fold(shift)
 	}
 	finish512(tags, &s.acc, keys)
@@ -122,93 +148,6 @@ func (s *sums512) powers(keys *[groupSize][keySize]byte, shift uint) {
 		scale512(&s.step, &power)
 	}
 	scale512(&s.last, &product)
-}
-
-// sum takes the messages, longest first, through steps of a block for each lane.
-func (s *sums512) sum(last *multiplier512, messages []message512, steps int, shift uint) {
-	var blocks [lanes512][sumSize]byte // those that do not lie whole in their messages
-	var src [lanes512]*byte
-	begun := 0 // messages that have begun
-	for at := 0; at < steps; {
-		next := steps // when the next message begins
-		for ; begun < len(messages); begun++ {
-			if start := messages[begun].start; start > at {
-				next = start
-				break
-			}
-		}
-		if n := directSteps(messages[:begun], at, next, shift); n > 0 {
-			direct(&src, messages[:begun], at, shift)
-			absorb512(&s.acc, &s.step, &src, sumSize<<shift, n, 1<<(begun<<shift)-1)
-			at += n
-			continue
-		}
-		for i := range src {
-			src[i] = &blocks[i][0]
-		}
-		active := copied(&blocks, messages[:begun], at, shift)
-		if at++; at < steps {
-			absorb512(&s.acc, &s.step, &src, 0, 1, active)
-		} else {
-			absorb512(&s.acc, last, &src, 0, 1, active)
-		}
-	}
-}
-
-// first is which block the first lane has in a step, below zero where it has none.
-func (m *message512) first(at int, shift uint) int { return (at-m.start)<<shift - m.absent }
-
-// directSteps is for how many steps from at on, up to next, all blocks of all lanes lie
-// whole in their messages.
-func directSteps(messages []message512, at, next int, shift uint) int {
-	n := next - at
-	for i := range messages {
-		m := &messages[i]
-		first := m.first(at, shift)
-		if first < 0 {
-			return 0
-		}
-		n = min(n, (len(m.text)/sumSize-first)>>shift)
-	}
-	return n
-}
-
-// direct points lanes into their messages; those of none read the first one's again.
-func direct(src *[lanes512]*byte, messages []message512, at int, shift uint) {
-	for i := range messages {
-		m := &messages[i]
-		text := unsafe.Pointer(&m.text[m.first(at, shift)*sumSize])
-		for j := range 1 << shift {
-			src[i<<shift+j] = (*byte)(unsafe.Add(text, j*sumSize))
-		}
-	}
-	for i := len(messages) << shift; i < lanes512; i++ {
-		src[i] = src[0]
-	}
-}
-
-// copied copies blocks of all lanes, and returns which lanes have one.
-func copied(blocks *[lanes512][sumSize]byte, messages []message512, at int, shift uint) (active int) {
-	for i := range messages {
-		m := &messages[i]
-		for j := range 1 << shift {
-			if b := m.first(at, shift) + j; b >= 0 {
-				active |= 1 << (i<<shift + j)
-				m.block(&blocks[i<<shift+j], b)
-			}
-		}
-	}
-	return active
-}
-
-// block copies a block, padded with zeros; or the last one, which has the lengths.
-func (m *message512) block(to *[sumSize]byte, b int) {
-	*to = [sumSize]byte{}
-	if b == m.blocks-1 {
-		binary.LittleEndian.PutUint64(to[8:], uint64(len(m.text)))
-		return
-	}
-	copy(to[:], m.text[b*sumSize:])
 }
 
 // fold adds up the lanes of each message, and leaves their sums in the first lanes.

@@ -11,7 +11,8 @@ import (
 // units are the two halves of a path, in the form in which RFC 8439 gives vectors of
 // them: nonces that are no counters, one-time keys that no key stream made.
 type units struct {
-	// stream returns n bytes of ChaCha20's key stream (RFC 8439, 2.4).
+	// stream returns n bytes of ChaCha20's key stream (RFC 8439, 2.4), of block 0 at most
+	// 32: one-time keys are all that it is for.
 	stream func(key [32]byte, nonce [12]byte, counter uint32, n int) []byte
 	// mac is Poly1305 (RFC 8439, 2.5).
 	mac func(key [32]byte, msg []byte) [16]byte

@@ -24,106 +24,157 @@ func stream() {
 		DATA(4*i, U32(w))
 	}
 
+	lower := GLOBL("lower", RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(2*i))
+	}
+	upper := GLOBL("upper", RODATA|NOPTR)
+	for i := range 16 {
+		DATA(4*i, U32(2*i+1))
+	}
+
 	TEXT("keys512", 0, "func(keys *[32][32]byte, key *[36]byte, counters *[32]uint64)")
 	Doc("keys512 makes the first halves of rows that have block counter 0.")
 	Pragma("noescape")
 	u := newUnit(sigma)
-	keys := pointed("keys")
-	zero := ZMM()
-	VPXORQ(zero, zero, zero)
+	keys, counters, zero := pointed("keys"), pointed("counters"), quads(0)
 	for s := range u.states {
-		m, _ := u.word(s, 12)
-		VMOVDQU32(zero, m)
+		c := [2]VecVirtual{ZMM(), ZMM()}
+		for i := range c {
+			VMOVDQU64(counters.Offset(128*s+64*i), c[i])
+		}
+		u.set(s, 12, [2]VecVirtual{zero, zero}, lower)
+		u.set(s, 14, c, lower)
+		u.set(s, 15, c, upper)
 	}
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) { VMOVDQU64(row.AsY(), keys.Offset(32*i)) })
 	VZEROUPPER()
 	RET()
 
-	TEXT("xorRows512", 0, "func(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block, rows, stride, turns int)")
-	Doc("xorRows512 XORs whole rows with key stream, turn by turn.")
+	TEXT("xor512", 0, "func(key *[36]byte, counters *[16]uint64, rows *[2][32]uint64, pointers *[3][16]*byte, bounds *[3][16]int, turns, open int)")
+	Doc("xor512 XORs packets with key stream, turn by turn.")
 	Pragma("noescape")
 	u = newUnit(sigma)
-	dst, src := pointed("dst"), pointed("src")
-	rows, stride, turns := Load(Param("rows"), GP64()), Load(Param("stride"), GP64()), Load(Param("turns"), GP64())
-	offsets, block := pointed("offsets"), Load(Param("block"), GP64())
+	l := newLayout()
+	turns, open := Load(Param("turns"), GP64()), Load(Param("open"), GP64())
+	src, dst := GP64(), GP64()
+	LEAQ(l.text, src)
+	LEAQ(l.sealed, dst)
+	TESTQ(open, open)
+	JZ(LabelRef("seal"))
+	XCHGQ(src, dst)
+	Label("seal")
 	at := GP64()
 	XORQ(at, at)
 	Label("turn")
-	u.count(offsets, block)
+	for s := range u.states {
+		var blocks, c [2]VecVirtual
+		for i := range 2 {
+			blocks[i], c[i] = l.rows8(2*s+i, at)
+		}
+		u.set(s, 12, blocks, lower)
+		u.set(s, 14, c, lower)
+		u.set(s, 15, c, upper)
+	}
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) {
-		if i > 0 { // the first row is always there
-			CMPQ(rows, U8(i))
-			JLE(LabelRef("done"))
-		}
-		p := GP64()
-		MOVQ(src.Offset(8*i), p)
-		VPXORQ(Mem{Base: p, Index: at, Scale: 1}, row, row)
-		MOVQ(dst.Offset(8*i), p)
-		VMOVDQU64(row, Mem{Base: p, Index: at, Scale: 1})
+		p, k, text := GP64(), K(), ZMM()
+		MOVQ(Mem{Base: src, Disp: 8 * i}, p)
+		KMOVQ(Mem{Base: src, Disp: masks + 8*i}, k)
+		VMOVDQU8_Z(Mem{Base: p}, k, text)
+		VPXORQ(text, row, row)
+		p, k = GP64(), K()
+		MOVQ(Mem{Base: dst, Disp: 8 * i}, p)
+		KMOVQ(Mem{Base: dst, Disp: masks + 8*i}, k)
+		VMOVDQU8(row, k, Mem{Base: p})
 	})
-	Label("done")
-	Comment("A turn further: stride bytes, stride/64 blocks")
-	ADDQ(stride, at)
-	blocks := GP64()
-	MOVQ(stride, blocks)
-	SHRQ(U8(6), blocks)
-	ADDQ(blocks, block)
+	ADDQ(l.stride, at)
 	DECQ(turns)
 	JNZ(LabelRef("turn"))
 	VZEROUPPER()
 	RET()
-
-	TEXT("xorParts512", 0, "func(key *[36]byte, counters *[32]uint64, offsets *[32]uint32, dst, src *[32]*byte, block int, load, store *[32]uint64)")
-	Doc("xorParts512 XORs parts of rows with key stream, one turn.")
-	Pragma("noescape")
-	u = newUnit(sigma)
-	dst, src = pointed("dst"), pointed("src")
-	load, store := pointed("load"), pointed("store")
-	u.count(pointed("offsets"), Load(Param("block"), GP64()))
-	u.blocks()
-	u.eachRow(func(i int, row VecVirtual) {
-		p, text, k := GP64(), ZMM(), K()
-		MOVQ(src.Offset(8*i), p)
-		KMOVQ(load.Offset(8*i), k)
-		VMOVDQU8_Z(Mem{Base: p}, k, text)
-		VPXORQ(text, row, row)
-		MOVQ(dst.Offset(8*i), p)
-		k = K()
-		KMOVQ(store.Offset(8*i), k)
-		VMOVDQU8(row, k, Mem{Base: p})
-	})
-	VZEROUPPER()
-	RET()
 }
 
-// unit is what they have in common.
+// layout is where the rows of a turn are. Row i is of packet rows[0][i], its block that
+// is rows[1][i] bytes behind where the turn begins. Per packet there are three pointers,
+// to First, Rest and Sealed, and three bounds: where First ends, where the plaintext
+// ends, and where the ciphertext ends.
+type layout struct {
+	rows, counters, pointers, bounds Mem
+	text, sealed                     Mem // in the frame: 32 addresses, 32 masks
+	stride                           Register
+}
+
+const masks = 8 * 32 // where they are, behind the addresses
+
+func newLayout() *layout {
+	l := &layout{rows: pointed("rows"), counters: pointed("counters"), pointers: pointed("pointers"), bounds: pointed("bounds"),
+		text: AllocLocal(2 * masks), sealed: AllocLocal(2 * masks), stride: GP64()}
+	Comment("A turn is as many bytes of each packet as the last row is behind the first, and a row")
+	MOVQ(l.rows.Offset(masks+8*31), l.stride)
+	ADDQ(U8(rowSize), l.stride)
+	return l
+}
+
+// rows8 lays out 8 rows, and returns their block numbers and their counters.
+func (l *layout) rows8(n int, at Register) (blocks, counters VecVirtual) {
+	zero, ones, one, size := quads(0), quads(1<<64-1), quads(1), quads(rowSize)
+	index, offset := ZMM(), ZMM()
+	VMOVDQU64(l.rows.Offset(64*n), index)
+	VPBROADCASTQ(at, offset)
+	VPADDQ(l.rows.Offset(masks+64*n), offset, offset)
+	of := func(m Mem, i int) VecVirtual { // what is the rows' packets'
+		x := ZMM()
+		VMOVDQU64(m.Offset(128*i), x)
+		VPERMT2Q(m.Offset(128*i+64), index, x)
+		return x
+	}
+	// until stores which bytes of rows are before a bound, and returns which rows have any.
+	until := func(bound VecVirtual, to Mem) Register {
+		bytes, any := ZMM(), K()
+		VPSUBQ(offset, bound, bytes)
+		VPCMPQ(U8(1), bytes, zero, any) // 0 < bytes
+		VPMAXSQ(zero, bytes, bytes)
+		VPMINSQ(size, bytes, bytes)
+		VPSUBQ(bytes, size, bytes)
+		VPSRLVQ(bytes, ones, bytes) // 64 bits less those of the bytes that are not there
+		VMOVDQU64(bytes, to.Offset(masks+64*n))
+		return any
+	}
+	// An address of nothing is that of the packet: at one that is not mapped the
+	// processor is slow, even if it is not to touch it.
+	address, text, rest := ZMM(), ZMM(), of(l.pointers, 1)
+	sealed := of(l.pointers, 2)
+	some := until(of(l.bounds, 2), l.sealed)
+	VMOVDQA64(sealed, address)
+	VPADDQ(offset, sealed, some, address)
+	VMOVDQU64(address, l.sealed.Offset(64*n))
+
+	some = until(of(l.bounds, 1), l.text)
+	cut, before := of(l.bounds, 0), K()
+	VPCMPQ(U8(1), cut, offset, some, before) // offset < cut
+	VPSUBQ(cut, rest, rest)
+	VMOVDQA64(sealed, text)
+	VPADDQ(offset, rest, some, text)
+	VPADDQ(offset, of(l.pointers, 0), before, text)
+	VMOVDQU64(text, l.text.Offset(64*n))
+
+	blocks = ZMM()
+	VPSRLQ(U8(6), offset, blocks)
+	VPADDQ(one, blocks, blocks)
+	return blocks, of(l.counters, 0)
+}
+
+// unit is what the units have in common.
 type unit struct {
 	sigma, key   Mem
 	words, spill Mem // in the frame: words 12, 14, 15 of both states; the second state
 	states       [2]state
 }
 
-// newUnit begins a unit: words 14 and 15 are the halves of each row's counter.
 func newUnit(sigma Mem) *unit {
 	u := &unit{sigma: sigma, key: pointed("key"), words: AllocLocal(3 * 2 * 64), spill: AllocLocal(16 * rowSize)}
-	counters := pointed("counters")
-	for s := range u.states {
-		low, high := [2]VecVirtual{ZMM(), ZMM()}, [2]VecVirtual{ZMM(), ZMM()}
-		for i := range 2 {
-			VMOVDQU64(counters.Offset(128*s+64*i), low[i])
-			VPSRLQ(U8(32), low[i], high[i])
-		}
-		for w, x := range [2][2]VecVirtual{low, high} {
-			m, _ := u.word(s, 14+w)
-			word, second := ZMM(), YMM()
-			VPMOVQD(x[0], word.AsY())
-			VPMOVQD(x[1], second)
-			VINSERTI64X4(U8(1), second, word, word)
-			VMOVDQU32(word, m)
-		}
-	}
 	for s := range u.states {
 		for w := range u.states[s] {
 			u.states[s][w] = ZMM()
@@ -132,16 +183,14 @@ func newUnit(sigma Mem) *unit {
 	return u
 }
 
-// count sets word 12 of all rows, the block counter.
-func (u *unit) count(offsets Mem, block Register) {
-	first := ZMM()
-	VPBROADCASTD(block.(GPVirtual).As32(), first)
-	for s := range u.states {
-		m, _ := u.word(s, 12)
-		counters := ZMM()
-		VPADDD(offsets.Offset(64*s), first, counters)
-		VMOVDQU32(counters, m)
-	}
+// set sets a word of a state to the lower or the upper halves of quadwords.
+func (u *unit) set(s, w int, x [2]VecVirtual, half Mem) {
+	indices, word := ZMM(), ZMM()
+	VMOVDQU32(half, indices)
+	VMOVDQA64(x[0], word)
+	VPERMT2D(x[1], indices, word)
+	m, _ := u.word(s, w)
+	VMOVDQU32(word, m)
 }
 
 // word is where word w of a state's blocks is at the start (RFC 8439, 2.3): a

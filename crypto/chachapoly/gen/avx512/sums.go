@@ -26,6 +26,7 @@ const (
 	lanes     = 16
 	limbBytes = 8 * lanes // from limb to limb
 	group     = 64        // bytes of a limb of 8 lanes
+	sumSize   = 16        // bytes of a block
 )
 
 type limbs [3]VecVirtual
@@ -91,35 +92,39 @@ func groups(active Register) (masks [2]Register) {
 	return masks
 }
 
-// absorb is RFC 8439, 2.5.1: acc = (acc + block) * r, block after block.
+// absorb is RFC 8439, 2.5.1: acc = (acc + block) * r, step by step, a block in each lane.
+//
+// Lane i has a part of message lanes[0][i], which is the block lanes[1][i] behind the
+// first of a step, and 1 + lanes[1][15] blocks are a step. Per message there are three
+// numbers, in blocks: how much later it begins than the steps, and of its own blocks how
+// many lie whole in it, and which is the last. Before it begins a lane is not active, its
+// sum stays zero. Behind the whole blocks come those in tails.
 func absorb() {
-	TEXT("absorb512", NOSPLIT, "func(acc *[3][16]uint64, r *[5][16]uint64, src *[16]*byte, stride, blocks, active int)")
-	Doc("absorb512 adds blocks of 16 bytes, stride bytes apart, to the active lanes' sums, and multiplies after each.")
+	TEXT("absorb512", 0, "func(acc *[3][16]uint64, r *[5][16]uint64, lanes *[2][16]uint64, sealed *[16]*byte, blocks *[3][16]int, tails *[16][2][16]byte, step, steps int)")
+	Doc("absorb512 adds a block of each lane's message to its sum and multiplies, step by step.")
 	Pragma("noescape")
-	acc, r, src := pointed("acc"), pointed("r"), pointed("src")
-	stride, blocks, active := Load(Param("stride"), GP64()), Load(Param("blocks"), GP64()), Load(Param("active"), GP64())
-	masks := groups(active)
+	acc, r := pointed("acc"), pointed("r")
+	way := newWay()
+	steps := Load(Param("steps"), GP64())
 	c := newConstants()
 	var h [2]limbs
 	var m [2]multiplier
 	for g := range 2 {
 		h[g], m[g] = loadLimbs(acc, g), loadMultiplier(r, g)
 	}
-	at := GP64()
-	XORQ(at, at)
-	Label("block")
+	Label("step")
 	for g := range 2 {
-		low, high := load8(src.Offset(8*8*g), at)
+		active := way.step(g)
+		low, high := load8(way.addresses.Offset(group * g))
 		sum := c.split(low, high)
 		VPORQ(c.top, sum[2], sum[2])
 		for l := range sum {
 			VPADDQ(h[g][l], sum[l], sum[l])
 		}
-		c.carry(c.product(sum, m[g]), h[g], masks[g])
+		c.carry(c.product(sum, m[g]), h[g], active)
 	}
-	ADDQ(stride, at)
-	DECQ(blocks)
-	JNZ(LabelRef("block"))
+	DECQ(steps)
+	JNZ(LabelRef("step"))
 	for g := range 2 {
 		h[g].store(acc, g)
 	}
@@ -127,12 +132,96 @@ func absorb() {
 	RET()
 }
 
-// load8 loads 16 bytes behind each of 8 pointers.
-func load8(pointers Mem, at Register) (low, high VecVirtual) {
+// way is where lanes are in their messages; all of it, but for the strides, is in memory.
+type way struct {
+	block           Mem // which block
+	message, tail   Mem // the address of that block in the message, and in tails
+	whole           Mem // how many blocks lie whole in the message
+	addresses       Mem // of the blocks of this step
+	tails           Register
+	blocks, strides VecVirtual // of a step: blocks, bytes
+}
+
+func newWay() *way {
+	w := &way{tails: Load(Param("tails"), GP64())}
+	for _, m := range []*Mem{&w.block, &w.message, &w.tail, &w.whole, &w.addresses} {
+		*m = AllocLocal(2 * group)
+	}
+	lanes, sealed, blocks := pointed("lanes"), pointed("sealed"), pointed("blocks")
+	step, n := Load(Param("step"), GP64()), GP64()
+	w.blocks, w.strides = ZMM(), ZMM()
+	MOVQ(lanes.Offset(2*limbBytes-8), n)
+	INCQ(n)
+	VPBROADCASTQ(n, w.blocks)
+	VPSLLQ(U8(4), w.blocks, w.strides)
+	IMULQ(n, step)
+	tails := ZMM()
+	VPBROADCASTQ(w.tails, tails)
+	VPADDQ(quads(sumSize), tails, tails)
+	for g := range 2 {
+		index := ZMM()
+		VMOVDQU64(lanes.Offset(group*g), index)
+		of := func(m Mem) VecVirtual { // what is the lanes' messages'
+			x := ZMM()
+			VMOVDQU64(m, x)
+			VPERMT2Q(m.Offset(64), index, x)
+			return x
+		}
+		block, bytes, tail := ZMM(), ZMM(), ZMM()
+		VPBROADCASTQ(step, block)
+		VPADDQ(lanes.Offset(limbBytes+group*g), block, block)
+		VPSUBQ(of(blocks), block, block)
+		VMOVDQU64(block, w.block.Offset(group*g))
+
+		VPSLLQ(U8(4), block, bytes)
+		message := of(sealed)
+		VPADDQ(bytes, message, message)
+		VMOVDQU64(message, w.message.Offset(group*g))
+		VMOVDQU64(of(blocks.Offset(limbBytes)), w.whole.Offset(group*g))
+
+		Comment("The last block is the second in tails")
+		VPSUBQ(of(blocks.Offset(2*limbBytes)), block, tail)
+		VPADDQ(index, tail, tail)
+		VPADDQ(index, tail, tail)
+		VPSLLQ(U8(4), tail, tail)
+		VPADDQ(tails, tail, tail)
+		VMOVDQU64(tail, w.tail.Offset(group*g))
+	}
+	return w
+}
+
+// step finds the addresses of 8 lanes' blocks, goes a step further, and returns which
+// lanes are active.
+func (w *way) step(g int) Register {
+	block, message, tail, address := ZMM(), ZMM(), ZMM(), ZMM()
+	waiting, whole, active := K(), K(), K()
+	VMOVDQU64(w.block.Offset(group*g), block)
+	VMOVDQU64(w.message.Offset(group*g), message)
+	VMOVDQU64(w.tail.Offset(group*g), tail)
+
+	VPCMPQ(U8(1), w.whole.Offset(group*g), block, whole) // block < whole
+	VPMOVQ2M(block, waiting)                             // block < 0
+	KNOTB(waiting, active)
+	VMOVDQA64(tail, address)
+	VMOVDQA64(message, whole, address)
+	VPBROADCASTQ(w.tails, waiting, address) // any address will do
+	VMOVDQU64(address, w.addresses.Offset(group*g))
+
+	VPADDQ(w.blocks, block, block)
+	VPADDQ(w.strides, message, message)
+	VPADDQ(w.strides, tail, tail)
+	VMOVDQU64(block, w.block.Offset(group*g))
+	VMOVDQU64(message, w.message.Offset(group*g))
+	VMOVDQU64(tail, w.tail.Offset(group*g))
+	return active
+}
+
+// load8 loads 16 bytes at each of 8 addresses.
+func load8(addresses Mem) (low, high VecVirtual) {
 	return pairs8(func(i int) Mem {
 		p := GP64()
-		MOVQ(pointers.Offset(8*i), p)
-		return Mem{Base: p, Index: at, Scale: 1}
+		MOVQ(addresses.Offset(8*i), p)
+		return Mem{Base: p}
 	})
 }
 
