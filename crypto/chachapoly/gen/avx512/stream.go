@@ -65,17 +65,33 @@ func stream() {
 	JZ(LabelRef("seal"))
 	XCHGQ(src, dst)
 	Label("seal")
-	at := GP64()
-	XORQ(at, at)
-	Label("turn")
 	for s := range u.states {
 		var blocks, c [2]VecVirtual
 		for i := range 2 {
-			blocks[i], c[i] = l.rows8(2*s+i, at)
+			blocks[i] = ZMM()
+			VPSRLQ(U8(6), l.offset(2*s+i), blocks[i])
+			c[i] = l.of(l.counters, l.index(2*s+i))
 		}
-		u.set(s, 12, blocks, lower)
 		u.set(s, 14, c, lower)
 		u.set(s, 15, c, upper)
+		VMOVDQU32(halves(blocks, lower), l.blocks.Offset(64*s))
+	}
+	at, block := GP64(), GP64()
+	XORQ(at, at)
+	Label("turn")
+	Comment("Block numbers")
+	MOVQ(at, block)
+	SHRQ(U8(6), block)
+	INCQ(block)
+	for s := range u.states {
+		n := ZMM()
+		VPBROADCASTD(block.As32(), n)
+		VPADDD(l.blocks.Offset(64*s), n, n)
+		m, _ := u.word(s, 12)
+		VMOVDQU32(n, m)
+	}
+	for n := range 4 {
+		l.rows8(n, at)
 	}
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) {
@@ -103,6 +119,7 @@ func stream() {
 type layout struct {
 	rows, counters, pointers, bounds Mem
 	text, sealed                     Mem // in the frame: 32 addresses, 32 masks
+	blocks                           Mem // in the frame: how many blocks rows are behind the first
 	stride                           Register
 }
 
@@ -110,26 +127,42 @@ const masks = 8 * 32 // where they are, behind the addresses
 
 func newLayout() *layout {
 	l := &layout{rows: pointed("rows"), counters: pointed("counters"), pointers: pointed("pointers"), bounds: pointed("bounds"),
-		text: AllocLocal(2 * masks), sealed: AllocLocal(2 * masks), stride: GP64()}
+		text: AllocLocal(2 * masks), sealed: AllocLocal(2 * masks), blocks: AllocLocal(2 * 64), stride: GP64()}
 	Comment("A turn is as many bytes of each packet as the last row is behind the first, and a row")
 	MOVQ(l.rows.Offset(masks+8*31), l.stride)
 	ADDQ(U8(rowSize), l.stride)
 	return l
 }
 
-// rows8 lays out 8 rows, and returns their block numbers and their counters.
-func (l *layout) rows8(n int, at Register) (blocks, counters VecVirtual) {
-	zero, ones, one, size := quads(0), quads(1<<64-1), quads(1), quads(rowSize)
-	index, offset := ZMM(), ZMM()
-	VMOVDQU64(l.rows.Offset(64*n), index)
-	VPBROADCASTQ(at, offset)
-	VPADDQ(l.rows.Offset(masks+64*n), offset, offset)
-	of := func(m Mem, i int) VecVirtual { // what is the rows' packets'
-		x := ZMM()
-		VMOVDQU64(m.Offset(128*i), x)
-		VPERMT2Q(m.Offset(128*i+64), index, x)
-		return x
-	}
+// index and offset are of 8 rows: whose they are, and how many bytes behind the first.
+func (l *layout) index(n int) VecVirtual {
+	x := ZMM()
+	VMOVDQU64(l.rows.Offset(64*n), x)
+	return x
+}
+
+func (l *layout) offset(n int) VecVirtual {
+	x := ZMM()
+	VMOVDQU64(l.rows.Offset(masks+64*n), x)
+	return x
+}
+
+// of gives rows what is their packets'.
+func (l *layout) of(m Mem, index VecVirtual) VecVirtual {
+	x := ZMM()
+	VMOVDQU64(m, x)
+	VPERMT2Q(m.Offset(64), index, x)
+	return x
+}
+
+// rows8 lays out 8 rows.
+func (l *layout) rows8(n int, at Register) {
+	zero, ones, size := quads(0), quads(1<<64-1), quads(rowSize)
+	index, offset := l.index(n), l.offset(n)
+	from := ZMM()
+	VPBROADCASTQ(at, from)
+	VPADDQ(from, offset, offset)
+	of := func(m Mem, i int) VecVirtual { return l.of(m.Offset(128*i), index) }
 	// until stores which bytes of rows are before a bound, and returns which rows have any.
 	until := func(bound VecVirtual, to Mem) Register {
 		bytes, any := ZMM(), K()
@@ -159,11 +192,6 @@ func (l *layout) rows8(n int, at Register) (blocks, counters VecVirtual) {
 	VPADDQ(offset, rest, some, text)
 	VPADDQ(offset, of(l.pointers, 0), before, text)
 	VMOVDQU64(text, l.text.Offset(64*n))
-
-	blocks = ZMM()
-	VPSRLQ(U8(6), offset, blocks)
-	VPADDQ(one, blocks, blocks)
-	return blocks, of(l.counters, 0)
 }
 
 // unit is what the units have in common.
@@ -185,12 +213,17 @@ func newUnit(sigma Mem) *unit {
 
 // set sets a word of a state to the lower or the upper halves of quadwords.
 func (u *unit) set(s, w int, x [2]VecVirtual, half Mem) {
+	m, _ := u.word(s, w)
+	VMOVDQU32(halves(x, half), m)
+}
+
+// halves are the lower or the upper halves of quadwords.
+func halves(x [2]VecVirtual, half Mem) VecVirtual {
 	indices, word := ZMM(), ZMM()
 	VMOVDQU32(half, indices)
 	VMOVDQA64(x[0], word)
 	VPERMT2D(x[1], indices, word)
-	m, _ := u.word(s, w)
-	VMOVDQU32(word, m)
+	return word
 }
 
 // word is where word w of a state's blocks is at the start (RFC 8439, 2.3): a

@@ -112,19 +112,27 @@ func absorb() {
 	for g := range 2 {
 		h[g], m[g] = loadLimbs(acc, g), loadMultiplier(r, g)
 	}
+	Label("run")
+	n, active := way.run(steps)
+	SUBQ(n, steps)
+	at := GP64()
+	XORQ(at, at)
 	Label("step")
 	for g := range 2 {
-		active := way.step(g)
-		low, high := load8(way.addresses.Offset(group * g))
+		low, high := load8(way.addresses.Offset(group*g), at)
 		sum := c.split(low, high)
 		VPORQ(c.top, sum[2], sum[2])
 		for l := range sum {
 			VPADDQ(h[g][l], sum[l], sum[l])
 		}
-		c.carry(c.product(sum, m[g]), h[g], active)
+		c.carry(c.product(sum, m[g]), h[g], active[g])
 	}
-	DECQ(steps)
+	ADDQ(way.stride, at)
+	DECQ(n)
 	JNZ(LabelRef("step"))
+	way.advance(at)
+	TESTQ(steps, steps)
+	JNZ(LabelRef("run"))
 	for g := range 2 {
 		h[g].store(acc, g)
 	}
@@ -132,31 +140,31 @@ func absorb() {
 	RET()
 }
 
-// way is where lanes are in their messages; all of it, but for the strides, is in memory.
+// way is where lanes are in their messages. Steps are taken in runs: as long as no lane
+// begins, and none has its last whole block, addresses only advance.
 type way struct {
-	block           Mem // which block
-	message, tail   Mem // the address of that block in the message, and in tails
-	whole           Mem // how many blocks lie whole in the message
-	addresses       Mem // of the blocks of this step
-	tails           Register
-	blocks, strides VecVirtual // of a step: blocks, bytes
+	block         Mem      // in the frame: which block each lane is at
+	message, tail Mem      // the address of that block in the message, and in tails
+	whole         Mem      // how many blocks lie whole in the message
+	addresses     Mem      // of the blocks of this step
+	blocks, shift Register // of a step: how many blocks there are for a message, binary logarithm
+	stride        Register // 16 times as much
 }
 
 func newWay() *way {
-	w := &way{tails: Load(Param("tails"), GP64())}
+	w := &way{blocks: GP64(), shift: GP64(), stride: GP64()}
 	for _, m := range []*Mem{&w.block, &w.message, &w.tail, &w.whole, &w.addresses} {
 		*m = AllocLocal(2 * group)
 	}
-	lanes, sealed, blocks := pointed("lanes"), pointed("sealed"), pointed("blocks")
-	step, n := Load(Param("step"), GP64()), GP64()
-	w.blocks, w.strides = ZMM(), ZMM()
-	MOVQ(lanes.Offset(2*limbBytes-8), n)
-	INCQ(n)
-	VPBROADCASTQ(n, w.blocks)
-	VPSLLQ(U8(4), w.blocks, w.strides)
-	IMULQ(n, step)
+	lanes, sealed, blocks, step := pointed("lanes"), pointed("sealed"), pointed("blocks"), Load(Param("step"), GP64())
+	MOVQ(lanes.Offset(2*limbBytes-8), w.blocks)
+	POPCNTQ(w.blocks, w.shift)
+	INCQ(w.blocks)
+	MOVQ(w.blocks, w.stride)
+	SHLQ(U8(4), w.stride)
+	IMULQ(w.blocks, step)
 	tails := ZMM()
-	VPBROADCASTQ(w.tails, tails)
+	VPBROADCASTQ(Load(Param("tails"), GP64()), tails)
 	VPADDQ(quads(sumSize), tails, tails)
 	for g := range 2 {
 		index := ZMM()
@@ -190,38 +198,85 @@ func newWay() *way {
 	return w
 }
 
-// step finds the addresses of 8 lanes' blocks, goes a step further, and returns which
-// lanes are active.
-func (w *way) step(g int) Register {
-	block, message, tail, address := ZMM(), ZMM(), ZMM(), ZMM()
-	waiting, whole, active := K(), K(), K()
-	VMOVDQU64(w.block.Offset(group*g), block)
-	VMOVDQU64(w.message.Offset(group*g), message)
-	VMOVDQU64(w.tail.Offset(group*g), tail)
+// run begins a run, of at most so many steps: how many they are, and which lanes are
+// active in them.
+func (w *way) run(steps Register) (n Register, active [2]Register) {
+	var waits [2]Register
+	left, last := [2]VecVirtual{ZMM(), ZMM()}, ZMM()
+	VPBROADCASTQ(w.blocks, last)
+	VPSUBQ(quads(1), last, last)
+	for g := range 2 {
+		block, bound, address := ZMM(), ZMM(), ZMM()
+		waiting, whole := K(), K()
+		VMOVDQU64(w.block.Offset(group*g), block)
+		VMOVDQU64(w.whole.Offset(group*g), bound)
+		VMOVDQU64(w.tail.Offset(group*g), address)
+		VPCMPQ(U8(1), bound, block, whole) // block < bound
+		VPMOVQ2M(block, waiting)           // block < 0
+		VMOVDQU64(w.message.Offset(group*g), whole, address)
+		VMOVDQU64(address, w.addresses.Offset(group*g))
 
-	VPCMPQ(U8(1), w.whole.Offset(group*g), block, whole) // block < whole
-	VPMOVQ2M(block, waiting)                             // block < 0
-	KNOTB(waiting, active)
-	VMOVDQA64(tail, address)
-	VMOVDQA64(message, whole, address)
-	VPBROADCASTQ(w.tails, waiting, address) // any address will do
-	VMOVDQU64(address, w.addresses.Offset(group*g))
+		Comment("Blocks until a lane begins, or has no whole ones any more; or only this step")
+		VMOVDQA64(quads(1), left[g])
+		VPSUBQ(block, bound, whole, left[g])
+		VPSUBQ(block, quads(0), waiting, left[g])
+		VPADDQ(last, left[g], left[g])
+		k := K()
+		KNOTB(waiting, k)
+		active[g], waits[g] = k, waiting
+	}
+	Comment("The least of all, in steps")
+	least, x := left[0], ZMM()
+	VPMINUQ(left[1], least, least)
+	VEXTRACTI64X4(U8(1), least, x.AsY())
+	VPMINUQ(x.AsY(), least.AsY(), least.AsY())
+	VEXTRACTI64X2(U8(1), least.AsY(), x.AsX())
+	VPMINUQ(x.AsX(), least.AsX(), least.AsX())
+	VPSHUFD(U8(0xee), least.AsX(), x.AsX())
+	VPMINUQ(x.AsX(), least.AsX(), least.AsX())
+	n = GP64()
+	VMOVQ(least.AsX(), n)
+	SHRXQ(w.shift, n, n)
+	CMPQ(n, steps)
+	CMOVQGT(steps, n)
 
-	VPADDQ(w.blocks, block, block)
-	VPADDQ(w.strides, message, message)
-	VPADDQ(w.strides, tail, tail)
-	VMOVDQU64(block, w.block.Offset(group*g))
-	VMOVDQU64(message, w.message.Offset(group*g))
-	VMOVDQU64(tail, w.tail.Offset(group*g))
-	return active
+	// Lanes that wait read along with the last lane of the first message, which does not.
+	address := GP64()
+	MOVQ(Mem{Base: w.addresses.Base, Disp: w.addresses.Disp - 8, Index: w.blocks, Scale: 8}, address)
+	for g := range 2 {
+		x := ZMM()
+		VMOVDQU64(w.addresses.Offset(group*g), x)
+		VPBROADCASTQ(address, waits[g], x)
+		VMOVDQU64(x, w.addresses.Offset(group*g))
+	}
+	return n, active
 }
 
-// load8 loads 16 bytes at each of 8 addresses.
-func load8(addresses Mem) (low, high VecVirtual) {
+// advance goes on by so many bytes of each message.
+func (w *way) advance(bytes Register) {
+	x := ZMM()
+	VPBROADCASTQ(bytes, x)
+	for g := range 2 {
+		for _, m := range []Mem{w.message, w.tail} {
+			y := ZMM()
+			VPADDQ(m.Offset(group*g), x, y)
+			VMOVDQU64(y, m.Offset(group*g))
+		}
+	}
+	VPSRLQ(U8(4), x, x)
+	for g := range 2 {
+		y := ZMM()
+		VPADDQ(w.block.Offset(group*g), x, y)
+		VMOVDQU64(y, w.block.Offset(group*g))
+	}
+}
+
+// load8 loads 16 bytes behind each of 8 addresses.
+func load8(addresses Mem, at Register) (low, high VecVirtual) {
 	return pairs8(func(i int) Mem {
 		p := GP64()
 		MOVQ(addresses.Offset(8*i), p)
-		return Mem{Base: p}
+		return Mem{Base: p, Index: at, Scale: 1}
 	})
 }
 
@@ -251,9 +306,9 @@ func (c constants) split(low, high VecVirtual) limbs {
 	return x
 }
 
-// halves are three limbs' worth of products: low halves, and high halves that weigh
+// products are three limbs' worth of products: low halves, and high halves that weigh
 // 2^8 times the next limb.
-type halves struct{ low, high limbs }
+type products struct{ low, high limbs }
 
 // product multiplies limb by limb:
 //
@@ -265,9 +320,9 @@ type halves struct{ low, high limbs }
 // bounds of their factors and divided by 2^52, in limb 0 below 2^37 + 2^39.5 + 2^39.5,
 // in limb 1 below 2^37.1 + 2^37.1 + 2^37.5, in limb 2 below 2^35 + 2^37.1 + 2^35: below
 // 2^41, 2^39 and 2^38.
-func (c constants) product(h limbs, m multiplier) halves {
+func (c constants) product(h limbs, m multiplier) products {
 	r0, r1, r2, s1, s2 := m[0], m[1], m[2], m[3], m[4]
-	var p halves
+	var p products
 	for l := range p.low {
 		p.low[l], p.high[l] = ZMM(), ZMM()
 		VMOVDQA64(c.zero, p.low[l])
@@ -291,7 +346,7 @@ func (c constants) product(h limbs, m multiplier) halves {
 //	limb 1 < 2^53.6 + 2^(41+8) + 2^10 < 2^54; its carry < 2^10
 //	limb 2 < 2^53.6 + 2^(39+8) + 2^10 < 2^54; above 2^42: < 2^12 + 2^(38+10) < 2^49
 //	limb 0 < 2^44 + 5 * 2^49 < 2^51; its carry < 2^7
-func (c constants) carry(p halves, h limbs, mask Register) {
+func (c constants) carry(p products, h limbs, mask Register) {
 	up, x := ZMM(), ZMM()
 	VPSRLQ(U8(44), p.low[0], up)
 	VPANDQ(c.low44, p.low[0], p.low[0])
