@@ -21,6 +21,8 @@ type Cipher struct {
 	state [stateSize]byte // the key and the first bytes of nonces, which are zero
 	aead  cipher.AEAD     // x/crypto's
 	path  path
+
+	lanesFrom int // what a batch must be worth for lanes; see worth512. For tests: 0
 }
 
 // New returns the Cipher of a key.
@@ -31,7 +33,7 @@ func newCipher(key [KeySize]byte, p path) *Cipher {
 	if err != nil {
 		panic(err) // the key has the right size
 	}
-	c := &Cipher{aead: aead, path: p}
+	c := &Cipher{aead: aead, path: p, lanesFrom: p.lanesFrom()}
 	copy(c.state[:], key[:])
 	return c
 }

@@ -53,7 +53,7 @@ func TestNothingIsTouchedOutsideTheSlices(t *testing.T) {
 	}
 
 	eachPath(t, func(t *testing.T, p path) {
-		c := newCipher([KeySize]byte{1}, p)
+		c := lanes([KeySize]byte{1}, p)
 		train, ok := make([]Packet, packets), make([]bool, packets)
 		var what string
 		defer func() {

@@ -16,6 +16,14 @@ func (p path) runs() bool {
 	return false
 }
 
+// lanesFrom is where lanes begin to pay.
+func (p path) lanesFrom() int {
+	if p == avx512 {
+		return lanesFrom512
+	}
+	return 0
+}
+
 // seal and open are calls that the compiler sees through, unlike those of a table of
 // functions: so a train may live on its caller's stack.
 func (c *Cipher) seal(train []Packet) {

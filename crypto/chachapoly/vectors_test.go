@@ -112,7 +112,7 @@ func TestWycheproofTagsThroughTrains(t *testing.T) {
 			if v.Result != "valid" {
 				continue
 			}
-			c := newCipher([KeySize]byte(v.Key), p)
+			c := lanes([KeySize]byte(v.Key), p)
 			sealed := make([]byte, len(v.Msg)+TagSize)
 			c.Seal([]Packet{{Counter: uint64(v.TcID), Rest: v.Msg, Sealed: sealed}})
 			train, ok := make([]Packet, 8*TagSize+1), make([]bool, 8*TagSize+1)

@@ -1,5 +1,0 @@
-//go:build !purego
-
-package chachapoly
-
-const xcryptoAllocates = false
