@@ -25,7 +25,7 @@ var mayImport = map[string][]string{
 	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
-	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
+	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
 		"stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control"},
 }
 

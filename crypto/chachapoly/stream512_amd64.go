@@ -53,6 +53,7 @@ func (s *stream512) seal(i int, p *Packet) {
 
 // open has packet i of the group opened.
 func (s *stream512) open(i int, p *Packet) {
+	i &= groupSize - 1 // which the compiler can't know
 	first, rest, sealed := unsafe.SliceData(p.First), unsafe.SliceData(p.Rest), unsafe.SliceData(p.Sealed)
 	cut, end := len(p.First), len(p.First)+len(p.Rest)
 	if p.joined() {

@@ -90,12 +90,13 @@ func (s *sums512) begin(longest, n int) (steps int, shift uint) {
 }
 
 // lastBlock is the one with the lengths, behind those of a message of n bytes.
-func lastBlock(n int) int { return (n + sumSize - 1) / sumSize }
+func lastBlock(n int) int { return int(uint(n+sumSize-1) / sumSize) }
 
 // message is what packet i of the group has sealed, with room for the tag.
 func (s *sums512) message(i int, sealed []byte, steps int, shift uint) {
+	i &= groupSize - 1 // which the compiler can't know
 	n := len(sealed) - TagSize
-	whole, last := n/sumSize, lastBlock(n)
+	whole, last := int(uint(n)/sumSize), lastBlock(n)
 	s.sealed[i] = unsafe.SliceData(sealed)
 	s.blocks[0][i], s.blocks[1][i], s.blocks[2][i] = steps<<shift-last-1, whole, last
 	if whole < last {
