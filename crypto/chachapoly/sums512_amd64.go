@@ -62,11 +62,11 @@ func finish512(tags *[16][16]byte, acc *[3][16]uint64, keys *[16][32]byte)
 
 // A sums512 is the sums of a group's messages; see absorb512.
 type sums512 struct {
-	acc        limbs512
-	step, last multiplier512 // of every step but the last, and of that
-	sealed     [groupSize]*byte
-	blocks     [3][groupSize]int
-	tails      [groupSize][2][sumSize]byte
+	acc    limbs512
+	step   multiplier512 // of every step, but the last where messages have several lanes
+	sealed [groupSize]*byte
+	blocks [3][groupSize]int
+	tails  [groupSize][2][sumSize]byte
 }
 
 // shareLanes[shift] shares out lanes: 1<<shift for each message.
@@ -113,18 +113,19 @@ func (s *sums512) finish(tags *[groupSize][TagSize]byte, keys *[groupSize][keySi
 		clamp512(&s.step, keys)
 		absorb512(&s.acc, &s.step, &shareLanes[0], &s.sealed, &s.blocks, &s.tails, 0, steps)
 	} else {
-		s.powers(keys, shift)
+		var last multiplier512
+		s.powers(&last, keys, shift)
 		if steps > 1 {
 			absorb512(&s.acc, &s.step, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, 0, steps-1)
 		}
-		absorb512(&s.acc, &s.last, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, steps-1, 1)
+		absorb512(&s.acc, &last, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, steps-1, 1)
 		s.fold(shift)
 	}
 	finish512(tags, &s.acc, keys)
 }
 
 // powers makes r^k, for k lanes of each message, and r^(k-j) for lane j.
-func (s *sums512) powers(keys *[groupSize][keySize]byte, shift uint) {
+func (s *sums512) powers(last *multiplier512, keys *[groupSize][keySize]byte, shift uint) {
 	var spread [lanes512][keySize]byte
 	for i := range spread {
 		spread[i] = keys[i>>shift]
@@ -148,7 +149,7 @@ func (s *sums512) powers(keys *[groupSize][keySize]byte, shift uint) {
 		multiply512(&power, &s.step, allLanes)
 		scale512(&s.step, &power)
 	}
-	scale512(&s.last, &product)
+	scale512(last, &product)
 }
 
 // fold adds up the lanes of each message, and leaves their sums in the first lanes.

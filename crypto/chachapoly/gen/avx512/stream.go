@@ -90,9 +90,7 @@ func stream() {
 		m, _ := u.word(s, 12)
 		VMOVDQU32(n, m)
 	}
-	for n := range 4 {
-		l.rows8(n, at)
-	}
+	l.layOut(at)
 	u.blocks()
 	u.eachRow(func(i int, row VecVirtual) {
 		p, k, text := GP64(), K(), ZMM()
@@ -155,12 +153,19 @@ func (l *layout) of(m Mem, index VecVirtual) VecVirtual {
 	return x
 }
 
-// rows8 lays out 8 rows.
-func (l *layout) rows8(n int, at Register) {
-	zero, ones, size := quads(0), quads(1<<64-1), quads(rowSize)
-	index, offset := l.index(n), l.offset(n)
+// layOut lays out the rows of the turn that begins at a byte.
+func (l *layout) layOut(at Register) {
 	from := ZMM()
 	VPBROADCASTQ(at, from)
+	zero, ones, size := quads(0), quads(1<<64-1), quads(rowSize)
+	for n := range 4 {
+		l.rows8(n, from, zero, ones, size)
+	}
+}
+
+// rows8 lays out 8 rows.
+func (l *layout) rows8(n int, from, zero, ones, size VecVirtual) {
+	index, offset := l.index(n), l.offset(n)
 	VPADDQ(from, offset, offset)
 	of := func(m Mem, i int) VecVirtual { return l.of(m.Offset(128*i), index) }
 	// until stores which bytes of rows are before a bound, and returns which rows have any.
