@@ -46,8 +46,8 @@ func TestNothingIsTouchedOutsideTheSlices(t *testing.T) {
 		}
 		return b[:n:n]
 	}
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	// The guards do guard.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	for _, beside := range []int{-1, size} {
 		expectPanic(t, "a byte beside guarded memory", func() { *(*byte)(unsafe.Add(unsafe.Pointer(&pieces[0][0][0]), beside)) = 1 })
 	}
@@ -56,6 +56,7 @@ func TestNothingIsTouchedOutsideTheSlices(t *testing.T) {
 		c := lanes([KeySize]byte{1}, p)
 		train, ok := make([]Packet, packets), make([]bool, packets)
 		var what string
+		defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // of this goroutine
 		defer func() {
 			if r := recover(); r != nil {
 				t.Fatalf("%s: %v", what, r)
