@@ -67,6 +67,8 @@ type sums512 struct {
 	sealed [groupSize]*byte
 	blocks [3][groupSize]int
 	tails  [groupSize][2][sumSize]byte
+	steps  int  // of all
+	shift  uint // binary logarithm of how many lanes each has
 }
 
 // shareLanes[shift] shares out lanes: 1<<shift for each message.
@@ -79,59 +81,66 @@ var shareLanes = func() (lanes [5][2][lanes512]uint64) {
 	return lanes
 }()
 
-// begin shares out the lanes to n messages, of which the longest has so many bytes, and
-// returns how many steps that takes.
-func (s *sums512) begin(longest, n int) (steps int, shift uint) {
-	shift = shares(lanes512, n)
+// begin shares out the lanes to n messages, of which the longest has so many bytes.
+func (s *sums512) begin(longest, n int) {
+	s.shift = shares(lanes512, n)
+	s.steps = (lastBlock(longest) + 1<<s.shift) >> s.shift
 	for i := n; i < groupSize; i++ {
 		s.blocks[0][i] = never
 	}
-	return (lastBlock(longest) + 1<<shift) >> shift, shift
 }
 
 // lastBlock is the one with the lengths, behind those of a message of n bytes.
 func lastBlock(n int) int { return int(uint(n+sumSize-1) / sumSize) }
 
-// message is what packet i of the group has sealed, with room for the tag.
-func (s *sums512) message(i int, sealed []byte, steps int, shift uint) {
+// message says what packet i of the group has sealed, with room for the tag: where it
+// is, and how long, but not what it is.
+func (s *sums512) message(i int, sealed []byte) {
 	i &= groupSize - 1 // which the compiler can't know
 	n := len(sealed) - TagSize
-	whole, last := int(uint(n)/sumSize), lastBlock(n)
+	last := lastBlock(n)
 	s.sealed[i] = unsafe.SliceData(sealed)
-	s.blocks[0][i], s.blocks[1][i], s.blocks[2][i] = steps<<shift-last-1, whole, last
-	if whole < last {
-		s.tails[i][0] = [sumSize]byte{}
-		copy(s.tails[i][0][:], sealed[whole*sumSize:n])
-	}
+	s.blocks[0][i], s.blocks[1][i], s.blocks[2][i] = s.steps<<s.shift-last-1, int(uint(n)/sumSize), last
 	binary.LittleEndian.PutUint64(s.tails[i][1][8:], uint64(n))
 }
 
+// tail copies what is behind the whole blocks of message i.
+func (s *sums512) tail(i int, sealed []byte) {
+	n := len(sealed) - TagSize
+	if short := uint(n) % sumSize; short > 0 {
+		to := &s.tails[i&(groupSize-1)][0]
+		*to = [sumSize]byte{}
+		copy(to[:], sealed[n-int(short):n])
+	}
+}
+
 // finish makes the tags.
-func (s *sums512) finish(tags *[groupSize][TagSize]byte, keys *[groupSize][keySize]byte, steps int, shift uint) {
+func (s *sums512) finish(tags *[groupSize][TagSize]byte, keys *[groupSize][keySize]byte) {
 	s.acc = limbs512{}
-	if shift == 0 {
+	lanes := &shareLanes[s.shift]
+	if s.shift == 0 {
 		clamp512(&s.step, keys)
-		absorb512(&s.acc, &s.step, &shareLanes[0], &s.sealed, &s.blocks, &s.tails, 0, steps)
+		absorb512(&s.acc, &s.step, lanes, &s.sealed, &s.blocks, &s.tails, 0, s.steps)
 	} else {
 		var last multiplier512
-		s.powers(&last, keys, shift)
-		if steps > 1 {
-			absorb512(&s.acc, &s.step, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, 0, steps-1)
+		s.powers(&last, keys)
+		if s.steps > 1 {
+			absorb512(&s.acc, &s.step, lanes, &s.sealed, &s.blocks, &s.tails, 0, s.steps-1)
 		}
-		absorb512(&s.acc, &last, &shareLanes[shift], &s.sealed, &s.blocks, &s.tails, steps-1, 1)
-		s.fold(shift)
+		absorb512(&s.acc, &last, lanes, &s.sealed, &s.blocks, &s.tails, s.steps-1, 1)
+		s.fold()
 	}
 	finish512(tags, &s.acc, keys)
 }
 
 // powers makes r^k, for k lanes of each message, and r^(k-j) for lane j.
-func (s *sums512) powers(last *multiplier512, keys *[groupSize][keySize]byte, shift uint) {
+func (s *sums512) powers(last *multiplier512, keys *[groupSize][keySize]byte) {
 	var spread [lanes512][keySize]byte
 	for i := range spread {
-		spread[i] = keys[i>>shift]
+		spread[i] = keys[i>>s.shift]
 	}
 	clamp512(&s.step, &spread)
-	power, product, k := limbs512(s.step[:3]), limbs512{}, 1<<shift
+	power, product, k := limbs512(s.step[:3]), limbs512{}, 1<<s.shift
 	for i := range product[0] {
 		product[0][i] = 1
 	}
@@ -153,11 +162,11 @@ func (s *sums512) powers(last *multiplier512, keys *[groupSize][keySize]byte, sh
 }
 
 // fold adds up the lanes of each message, and leaves their sums in the first lanes.
-func (s *sums512) fold(shift uint) {
+func (s *sums512) fold() {
 	for l := range s.acc {
-		for i := range lanes512 >> shift {
+		for i := range lanes512 >> s.shift {
 			sum := uint64(0)
-			for _, limb := range s.acc[l][i<<shift:][:1<<shift] {
+			for _, limb := range s.acc[l][i<<s.shift:][:1<<s.shift] {
 				sum += limb
 			}
 			s.acc[l][i] = sum
