@@ -6,8 +6,8 @@ import (
 	"stunnel/crypto/chachapoly"
 )
 
-// batchLength is how many packets the AEAD is given at once.
-const batchLength = 32
+// How many packets the AEAD is given at once; memory for fewer is less to clear.
+const batchLength, fewPackets = 32, 2
 
 // A Plaintext is one packet to be sealed: First, then Rest, then Pad zero bytes.
 // First holds the packet's first 64 bytes (128 where headers are longer), or all of
@@ -47,9 +47,17 @@ func (k *Keypair) Seal(dst []byte, first Counter, train []Plaintext) []byte {
 	if keys == nil {
 		return dst
 	}
+	if len(train) <= fewPackets {
+		var few [fewPackets]chachapoly.Packet
+		return k.seal(keys, few[:], dst, first, train)
+	}
 	var batch [batchLength]chachapoly.Packet
+	return k.seal(keys, batch[:], dst, first, train)
+}
+
+func (k *Keypair) seal(keys *transportKeys, batch []chachapoly.Packet, dst []byte, first Counter, train []Plaintext) []byte {
 	for len(train) > 0 {
-		packets := batch[:min(len(train), batchLength)]
+		packets := batch[:min(len(train), len(batch))]
 		for i := range packets {
 			p := &train[i]
 			msg := dst[len(dst) : len(dst)+p.size()]
@@ -76,14 +84,24 @@ func (k *Keypair) Seal(dst []byte, first Counter, train []Plaintext) []byte {
 func (k *Keypair) Open(msgs [][]byte, plain [][]byte) {
 	plain = plain[:len(msgs)]
 	keys := k.keys.Load()
+	if len(msgs) <= fewPackets {
+		var few [fewPackets]chachapoly.Packet
+		keys.open(few[:], msgs, plain)
+		return
+	}
 	var batch [batchLength]chachapoly.Packet
+	keys.open(batch[:], msgs, plain)
+}
+
+// open is Open, with nothing to open by after Zero.
+func (k *transportKeys) open(batch []chachapoly.Packet, msgs [][]byte, plain [][]byte) {
 	var verdicts [batchLength]bool
 	var whose [batchLength]int // a packet's message
 	n := 0
 	for i, msg := range msgs {
 		plain[i] = nil
 		switch {
-		case keys != nil && len(msg) >= TransportOverhead && MessageCounter(msg) < RejectAfterMessages:
+		case k != nil && len(msg) >= TransportOverhead && MessageCounter(msg) < RejectAfterMessages:
 			sealed := msg[transportSealed:]
 			batch[n] = chachapoly.Packet{Counter: uint64(MessageCounter(msg)), Rest: sealed[:len(sealed)-tagSize], Sealed: sealed}
 			whose[n] = i
@@ -91,10 +109,10 @@ func (k *Keypair) Open(msgs [][]byte, plain [][]byte) {
 		case len(msg) > transportSealed:
 			clear(msg[transportSealed:])
 		}
-		if n == 0 || n < batchLength && i < len(msgs)-1 {
+		if n == 0 || n < len(batch) && i < len(msgs)-1 {
 			continue
 		}
-		keys.receive.Open(batch[:n], verdicts[:])
+		k.receive.Open(batch[:n], verdicts[:])
 		for j, p := range batch[:n] {
 			if verdicts[j] {
 				plain[whose[j]] = p.Rest
