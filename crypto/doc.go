@@ -17,7 +17,8 @@
 //	responder, err := Accept(identity, msg, lookup)
 //
 // and [Responder.Respond] gives the Response and the same Keypair. [Keypair.Seal]
-// and [Keypair.Open] work on whole trains of packets.
+// and [Keypair.Open] work on whole trains of packets, by package chachapoly, which
+// does many at once.
 //
 // Before a handshake message leaves, [CookieJar.Stamp] writes its two MACs; before
 // one that came is looked at, [CookieChecker.CheckMAC1] tells whether its sender

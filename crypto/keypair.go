@@ -1,10 +1,9 @@
 package crypto
 
 import (
-	"crypto/cipher"
 	"sync/atomic"
 
-	"golang.org/x/crypto/chacha20poly1305"
+	"stunnel/crypto/chachapoly"
 )
 
 // A Keypair is the two transport keys of one session, with the indices of both ends
@@ -23,20 +22,12 @@ type Keypair struct {
 }
 
 // transportKeys is ChaCha20-Poly1305 under the key of either direction.
-type transportKeys struct{ send, receive cipher.AEAD }
+type transportKeys struct{ send, receive *chachapoly.Cipher }
 
 func newKeypair(local, remote Index, initiator bool, send, receive [KeySize]byte) *Keypair {
 	k := &Keypair{local: local, remote: remote, initiator: initiator}
-	k.keys.Store(&transportKeys{send: newAEAD(send), receive: newAEAD(receive)})
+	k.keys.Store(&transportKeys{send: chachapoly.New(send), receive: chachapoly.New(receive)})
 	return k
-}
-
-func newAEAD(key [KeySize]byte) cipher.AEAD {
-	a, err := chacha20poly1305.New(key[:])
-	if err != nil {
-		panic(err) // the key has the right size
-	}
-	return a
 }
 
 // LocalIndex returns the index in messages that come.

@@ -14,9 +14,10 @@ import (
 
 // mayImport lists what each package of the product may import of ours. Imports
 // point one way: cmd to transport to crypto; device, sockets, extension and
-// crypto are leaves.
+// crypto (with its AEAD) are leaves.
 var mayImport = map[string][]string{
-	"stunnel/crypto":                    {},
+	"stunnel/crypto":                    {"stunnel/crypto/chachapoly"},
+	"stunnel/crypto/chachapoly":         {},
 	"stunnel/device":                    {},
 	"stunnel/device/netconf":            {},
 	"stunnel/transport/socket":          {},
@@ -25,7 +26,7 @@ var mayImport = map[string][]string{
 	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/transport", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
-	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
+	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
 		"stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control"},
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"stunnel/cmd/internal/control"
 	"stunnel/crypto"
+	"stunnel/crypto/chachapoly"
 	"stunnel/device"
 	"stunnel/device/netconf"
 	"stunnel/transport"
@@ -55,6 +56,9 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
 
+	if chachapoly.Fault() != nil {
+		log.Error("packets are not sealed as they should be on this machine; they are sealed right all the same", "aead", aeadInUse())
+	}
 	engineLog, writeLog := unhurried(log)
 	var queues []transport.Queue
 	for _, q := range tun.Queues() {
