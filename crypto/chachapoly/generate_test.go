@@ -12,7 +12,7 @@ func TestAssemblyIsWhatItsGeneratorsWrite(t *testing.T) {
 	if out, err := exec.Command("go", "mod", "download", "-C", "gen").CombinedOutput(); err != nil {
 		t.Skipf("can't fetch the assembly generator github.com/mmcloughlin/avo: needs the go command and a Go module proxy once: %v\n%s", err, out)
 	}
-	for _, name := range []string{"avx512"} {
+	for _, name := range []string{"avx2", "avx512"} {
 		file := name + "_amd64.s"
 		path := filepath.Join(t.TempDir(), file)
 		if out, err := exec.Command("go", "run", "-C", "gen", "./"+name, "-out", path, "-pkg", "chachapoly").CombinedOutput(); err != nil {

@@ -9,6 +9,8 @@ func (p path) runs() bool {
 	switch p {
 	case generic:
 		return true
+	case avx2:
+		return cpu.X86.HasAVX2
 	case avx512:
 		x := &cpu.X86
 		return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512IFMA && x.HasAVX512VBMI2
@@ -28,6 +30,8 @@ func (p path) lanesFrom() int {
 // functions: so a train may live on its caller's stack.
 func (c *Cipher) seal(train []Packet) {
 	switch c.path {
+	case avx2:
+		c.sealAVX2(train)
 	case avx512:
 		c.sealAVX512(train)
 	default:
@@ -37,6 +41,8 @@ func (c *Cipher) seal(train []Packet) {
 
 func (c *Cipher) open(train []Packet, ok []bool) {
 	switch c.path {
+	case avx2:
+		c.openAVX2(train, ok)
 	case avx512:
 		c.openAVX512(train, ok)
 	default:
