@@ -119,7 +119,8 @@ func TestNothingPassesToWireGuardGoWhereExtensionsAreRequired(t *testing.T) {
 		a.mustHear()
 		b.mustHear()
 		s := stunnel.told()
-		if s.Software != "wireguard" || s.LastHandshake.IsZero() || s.Drops["before_hello"] != 20 {
+		// All that came, and what had waited when it was clear that no hello would come.
+		if n := s.Drops["before_hello"]; s.Software != "wireguard" || s.LastHandshake.IsZero() || n < 20 || n > 24 {
 			w.t.Errorf("stunnel tells %+v", s)
 		}
 		handshakes := w.sightings(0, "", crypto.TypeInitiation)
