@@ -121,7 +121,10 @@ func measureAll(ctx context.Context, o options) error {
 		measureRounds(ctx, o, r, tunnels)
 	}
 	if wants(o.tests, microTests) && ctx.Err() == nil {
-		if r.Micro, err = runMicro(ctx, programs, o.rounds, o.secs, os.Stderr); err != nil && ctx.Err() == nil {
+		if r.Micro, err = runMicro(ctx, programs, max(o.rounds, benchstatRounds), o.secs, os.Stderr); err == nil {
+			r.Benchstat, err = benchstat(ctx, programs, r.Micro)
+		}
+		if err != nil && ctx.Err() == nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			r.Absent = append(r.Absent, "Go benchmarks, "+err.Error())
 		}

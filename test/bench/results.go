@@ -8,13 +8,14 @@ import (
 
 // results is all that a run has measured; benchmark.json.
 type results struct {
-	Machine  machine
-	Rounds   int
-	Seconds  int
-	Tunnels  []*measured
-	Absent   []string // what was not measured, and why
-	Micro    []micro  `json:",omitempty"`
-	Finished bool     // all rounds are in
+	Machine   machine
+	Rounds    int
+	Seconds   int
+	Tunnels   []*measured
+	Absent    []string // what was not measured, and why
+	Micro     []micro  `json:",omitempty"`
+	Benchstat string   `json:",omitempty"` // its words about Micro
+	Finished  bool     // all rounds are in
 }
 
 // measured is one tunnel's part.

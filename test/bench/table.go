@@ -240,7 +240,7 @@ func (r *results) writeProfiles(b *strings.Builder) {
 }
 
 func (r *results) writeMicro(b *strings.Builder) {
-	var tables, others [][]string
+	var tables [][]string
 	for i := range r.Micro {
 		m := &r.Micro[i]
 		ns, ok := m.of("ns/op")
@@ -254,32 +254,27 @@ func (r *results) writeMicro(b *strings.Builder) {
 			return "-"
 		}
 		time := fmt.Sprintf("**%s** (%s-%s)", short(ns.median), short(ns.least), short(ns.most))
-		switch {
-		case strings.HasPrefix(m.Name, "AllowedIPs/"):
-			if m.Of != "stunnel" {
-				continue
-			}
-			row := []string{strings.TrimPrefix(m.Name, "AllowedIPs/"), time, "-", "-", value("B/prefix"), "-", value("allocs/op")}
-			for j := range r.Micro {
-				if o := &r.Micro[j]; o.Name == m.Name && o.Of == reference {
-					theirs, _ := o.of("ns/op")
-					size, _ := o.of("B/prefix")
-					row[2] = fmt.Sprintf("**%s** (%s-%s)", short(theirs.median), short(theirs.least), short(theirs.most))
-					row[3] = fmt.Sprintf("%.2f", ns.median/theirs.median)
-					row[5] = short(size.median)
-				}
-			}
-			tables = append(tables, row)
-		case m.Of == "stunnel":
-			others = append(others, []string{m.Name, time, value("ns/packet"), value("MB/s"), value("B/op"), value("allocs/op")})
+		if m.Of != "stunnel" || !strings.HasPrefix(m.Name, "AllowedIPs/") {
+			continue
 		}
+		row := []string{strings.TrimPrefix(m.Name, "AllowedIPs/"), time, "-", "-", value("B/prefix"), "-", value("allocs/op")}
+		for j := range r.Micro {
+			if o := &r.Micro[j]; o.Name == m.Name && o.Of == reference {
+				theirs, _ := o.of("ns/op")
+				size, _ := o.of("B/prefix")
+				row[2] = fmt.Sprintf("**%s** (%s-%s)", short(theirs.median), short(theirs.least), short(theirs.most))
+				row[3] = fmt.Sprintf("%.2f", ns.median/theirs.median)
+				row[5] = short(size.median)
+			}
+		}
+		tables = append(tables, row)
 	}
 	if len(tables) > 0 {
 		fmt.Fprintf(b, "## AllowedIPs\n\nOne lookup of a random address out of all prefixes, ns: median (least-most); and heap per prefix, with the record of whose it is.\n\n")
 		table(b, []string{"prefixes", "stunnel", reference, "ratio", "stunnel, bytes per prefix", reference + ", bytes per prefix", "allocations"}, tables)
 	}
-	if len(others) > 0 {
-		b.WriteString("## Go benchmarks\n\n")
-		table(b, []string{"benchmark", "ns", "ns per packet", "MB/s", "bytes allocated", "allocations"}, others)
+	if r.Benchstat != "" {
+		fmt.Fprintf(b, "## Go benchmarks\n\nAs benchstat puts them: the median of %d rounds or more, and how far it is certain to 95 %%.\n\n```\n%s\n```\n",
+			benchstatRounds, strings.TrimRight(r.Benchstat, "\n"))
 	}
 }
