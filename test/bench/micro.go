@@ -23,8 +23,9 @@ type micro struct {
 // and of wireguard-go's table of AllowedIPs over the same prefixes.
 var suites = []struct{ of, module, pkg, bench string }{
 	{"stunnel", ".", "./crypto", "Seal|Open"},
+	{"stunnel", ".", "./crypto/chachapoly", "Train/op=/bytes=(96|1420)$/packets=(1|4|16|46)$"},
 	{"stunnel", ".", "./device", "."},
-	{"stunnel", ".", "./transport", "."},
+	{"stunnel", ".", "./transport", "Outbound$|Inbound$|ReplayWindow|AllowedIPs"},
 	{reference, "test/interop", ".", "AllowedIPs"},
 }
 
