@@ -64,7 +64,9 @@ func (k *Keypair) seal(keys *transportKeys, batch []chachapoly.Packet, dst []byt
 			putHeader(msg, TypeTransport)
 			putIndex(msg[transportReceiver:], k.remote)
 			binary.LittleEndian.PutUint64(msg[transportCounter:], uint64(first))
-			packets[i] = chachapoly.Packet{Counter: uint64(first), First: p.First, Rest: p.Rest, Pad: p.Pad, Sealed: msg[transportSealed:]}
+			// Field by field: a whole Packet would be made aside and then copied.
+			to := &packets[i]
+			to.Counter, to.First, to.Rest, to.Pad, to.Sealed = uint64(first), p.First, p.Rest, p.Pad, msg[transportSealed:]
 			first++
 			dst = dst[:len(dst)+len(msg)]
 		}
@@ -103,7 +105,8 @@ func (k *transportKeys) open(batch []chachapoly.Packet, msgs [][]byte, plain [][
 		switch {
 		case k != nil && len(msg) >= TransportOverhead && MessageCounter(msg) < RejectAfterMessages:
 			sealed := msg[transportSealed:]
-			batch[n] = chachapoly.Packet{Counter: uint64(MessageCounter(msg)), Rest: sealed[:len(sealed)-tagSize], Sealed: sealed}
+			p := &batch[n] // whose other fields are always zero
+			p.Counter, p.Rest, p.Sealed = uint64(MessageCounter(msg)), sealed[:len(sealed)-tagSize], sealed
 			whose[n] = i
 			n++
 		case len(msg) > transportSealed:
@@ -113,7 +116,8 @@ func (k *transportKeys) open(batch []chachapoly.Packet, msgs [][]byte, plain [][
 			continue
 		}
 		k.receive.Open(batch[:n], verdicts[:])
-		for j, p := range batch[:n] {
+		for j := range batch[:n] {
+			p := &batch[j]
 			if verdicts[j] {
 				plain[whose[j]] = p.Rest
 			} else {

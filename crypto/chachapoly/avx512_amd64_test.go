@@ -14,6 +14,41 @@ func init() {
 	unitsOf[avx512] = units{stream: keyStream512, mac: mac512}
 }
 
+func TestAVX512TakesPacketsWhereLanesAreQuicker(t *testing.T) {
+	c := &Cipher{lanesFrom: lanesFrom512}
+	for _, test := range []struct {
+		long, longSize, short, shortSize int
+		want                             bool
+	}{
+		{1, 1420, 0, 0, false},
+		{2, 1420, 0, 0, true},
+		{1, 9000, 0, 0, true},
+		{3, 96, 0, 0, false},
+		{4, 96, 0, 0, true},
+		{16, 96, 0, 0, true},
+		{32, 1420, 0, 0, true},
+		{1, 1420, 1, 96, false},
+		{1, 1420, 7, 40, false},
+		{1, 1420, 15, 40, false},
+		{4, 1420, 12, 40, true},
+		{1, 1420, 31, 40, true},
+		{17, 1420, 15, 40, true},
+		{1, 9000, 3, 40, false},
+		{1, 9000, 31, 40, false},
+	} {
+		var batch []Packet
+		for range test.long {
+			batch = append(batch, Packet{Sealed: make([]byte, test.longSize+TagSize)})
+		}
+		for range test.short {
+			batch = append(batch, Packet{Sealed: make([]byte, test.shortSize+TagSize)})
+		}
+		if got := c.worth512(batch); got != test.want {
+			t.Errorf("%+v: %v", test, got)
+		}
+	}
+}
+
 // keyStream512 makes key stream by the unit that opens, which begins with block 1, and
 // half of block 0 by that for one-time keys.
 func keyStream512(key [32]byte, nonce [12]byte, counter uint32, n int) []byte {

@@ -63,4 +63,4 @@ func (c *Cipher) Open(train []Packet, ok []bool) {
 }
 
 // Format hides the key from every verb of package fmt.
-func (*Cipher) Format(s fmt.State, _ rune) { io.WriteString(s, "(hidden)") }
+func (Cipher) Format(s fmt.State, _ rune) { io.WriteString(s, "(hidden)") }

@@ -13,7 +13,8 @@ func (p path) runs() bool {
 		return cpu.X86.HasAVX2
 	case avx512:
 		x := &cpu.X86
-		return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512IFMA && x.HasAVX512VBMI2
+		return x.HasAVX512F && x.HasAVX512BW && x.HasAVX512DQ && x.HasAVX512VL && x.HasAVX512IFMA && x.HasAVX512VBMI2 &&
+			x.HasBMI2 && x.HasPOPCNT
 	}
 	return false
 }

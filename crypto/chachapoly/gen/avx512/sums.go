@@ -344,8 +344,8 @@ func (c constants) product(h limbs, m multiplier) products {
 //
 //	limb 0 < 2^53.6; its carry < 2^10
 //	limb 1 < 2^53.6 + 2^(41+8) + 2^10 < 2^54; its carry < 2^10
-//	limb 2 < 2^53.6 + 2^(39+8) + 2^10 < 2^54; above 2^42: < 2^12 + 2^(38+10) < 2^49
-//	limb 0 < 2^44 + 5 * 2^49 < 2^51; its carry < 2^7
+//	limb 2 < 2^53.6 + 2^(39+8) + 2^10 < 2^54; above 2^42: < 2^12 + 2^(38+10) < 2^48.1
+//	limb 0 < 2^44 + 5 * 2^48.1 < 2^51; its carry < 2^7
 func (c constants) carry(p products, h limbs, mask Register) {
 	up, x := ZMM(), ZMM()
 	VPSRLQ(U8(44), p.low[0], up)
