@@ -18,6 +18,10 @@ const (
 	// buffer costs memory only as far as it was ever filled.
 	trains    = 8
 	datagrams = 32
+
+	// fullBurst is how many bytes make a burst that is worth passing on: most of a train. What lies behind it in the
+	// buffers is the next burst, and who receives can have dealt with the first one by then.
+	fullBurst = 48 << 10
 )
 
 // receiver is what Receive works with, one burst at a time.
@@ -31,7 +35,7 @@ type receiver struct {
 	burst    []Datagram
 	step     func(fd uintptr) bool // receiver.read, bound once since that allocates
 	pace     pace
-	n        int // of the last system call
+	n, taken int // messages of the last system call, and how many of them have been in a burst
 	errno    syscall.Errno
 	failures int // in a row
 
@@ -73,22 +77,24 @@ func (r *receiver) setBuffers(size int) {
 	}
 }
 
-// Receive waits for at least one datagram and returns all that one system call brought. They, and the bytes in them,
-// which the caller may change, are valid until the next Receive. After Close the error is both net.ErrClosed and
-// os.ErrClosed; other errors are those of a socket that cannot go on.
+// Receive waits for at least one datagram and returns it and those behind it, of what one system call brought about a
+// train's worth at a time. They, and the bytes in them, which the caller may change, are valid until the next Receive.
+// After Close the error is both net.ErrClosed and os.ErrClosed; other errors are those of a socket that cannot go on.
 func (u *UDP) Receive() ([]Datagram, error) {
 	r := &u.receiver
 	for {
-		if u.conn.Read(r.step) != nil {
-			return nil, errClosed
-		}
-		if r.errno != 0 {
-			if err := r.survive(r.errno); err != nil {
-				return nil, err
+		if r.taken == r.n {
+			if u.conn.Read(r.step) != nil {
+				return nil, errClosed
 			}
-			continue
+			if r.errno != 0 {
+				if err := r.survive(r.errno); err != nil {
+					return nil, err
+				}
+				continue
+			}
+			r.failures = 0
 		}
-		r.failures = 0
 		if r.sort(); len(r.burst) > 0 {
 			return r.burst, nil
 		}
@@ -111,7 +117,7 @@ func (r *receiver) read(fd uintptr) bool {
 			r.pace.waits()
 			return false
 		}
-		r.n, r.errno = n, errno
+		r.n, r.taken, r.errno = max(n, 0), 0, errno
 		return true
 	}
 }
@@ -130,12 +136,16 @@ func (r *receiver) survive(errno syscall.Errno) error {
 	return nil
 }
 
-// sort makes datagrams of the messages.
+// sort makes datagrams of the next messages.
 func (r *receiver) sort() {
 	r.burst = r.burst[:0]
 	size := len(r.buffers) / len(r.headers)
-	for i := range r.n {
+	bytes := 0
+	for r.taken < r.n && bytes < fullBurst {
+		i := r.taken
+		r.taken++
 		m := &r.headers[i]
+		bytes += int(m.length)
 		if m.header.Flags&unix.MSG_TRUNC != 0 {
 			r.socket.truncated.Add(1)
 			continue

@@ -63,6 +63,34 @@ func TestTrainsArriveWholeAndInOrder(t *testing.T) {
 	}
 }
 
+// Who receives is to deal with a train before the next one has a turn, and with small ones at once.
+func TestABurstIsAboutATrain(t *testing.T) {
+	inNetworkNamespace(t)
+	a, b := pair(t)
+	for _, c := range []struct {
+		trains, n, size int
+		want            []int // datagrams by burst
+	}{
+		{3, 45, 1452, []int{45, 45, 45}},
+		{3, 20, 1452, []int{40, 20}},
+		{trains, 64, 96, []int{trains * 64}},
+		{trains + 1, 1, 1000, []int{trains, 1}},
+	} {
+		all, _ := train(c.n, c.size)
+		for range c.trains {
+			if err := a.Send(all, c.size, to("127.0.0.1", b)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, want := range c.want {
+			burst, err := b.Receive()
+			if err != nil || len(burst) != want {
+				t.Errorf("%d trains of %d times %d bytes: burst %d has %d datagrams (%v), want %d", c.trains, c.n, c.size, i, len(burst), err, want)
+			}
+		}
+	}
+}
+
 func TestADatagramKnowsItsPath(t *testing.T) {
 	inNetworkNamespace(t)
 	addAddresses(t, "10.7.0.1/32", "fd07::1/128", "fe80::7/64")
