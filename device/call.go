@@ -25,17 +25,37 @@ type pace int
 // waits says that nothing was there and that the loop waits now.
 func (p *pace) waits() { *p = 0 }
 
+// raw says whether the next read is.
+func (p *pace) raw() bool {
+	if *p < rawReads {
+		*p++
+		return true
+	}
+	return false
+}
+
 // read is read(2) on a descriptor that does not block.
 func (p *pace) read(fd uintptr, b []byte) (int, unix.Errno) {
 	var n uintptr
 	var errno unix.Errno
-	if *p < rawReads {
-		*p++
+	if p.raw() {
 		n, _, errno = unix.RawSyscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	} else {
 		n, _, errno = unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	}
 	return int(n), errno
+}
+
+// enter is io_uring_enter(2): it submits n reads and waits for nothing.
+func (p *pace) enter(fd uintptr, n int) (int, unix.Errno) {
+	var submitted uintptr
+	var errno unix.Errno
+	if p.raw() {
+		submitted, _, errno = unix.RawSyscall6(unix.SYS_IO_URING_ENTER, fd, uintptr(n), 0, 0, 0, 0)
+	} else {
+		submitted, _, errno = unix.Syscall6(unix.SYS_IO_URING_ENTER, fd, uintptr(n), 0, 0, 0, 0)
+	}
+	return int(submitted), errno
 }
 
 // write is write(2) on a descriptor that does not block. It is always raw: who

@@ -17,9 +17,11 @@ const (
 	// maxPacket is the largest packet that a TUN gives: an IPv6 header and
 	// 65,535 bytes.
 	maxPacket = 40 + 65535
-	// arenaSize is the memory that one Read fills. A read needs maxRead of
-	// room, so this is one large packet and 64 KiB of others before it.
-	arenaSize = 64<<10 + maxRead
+	// burstSize is how many bytes one Read gives at most, and one packet more.
+	burstSize = 64 << 10
+	// arenaSize is the memory that one Read fills. Mostly very little of what
+	// is behind burstSize is ever touched.
+	arenaSize = burstSize + maxAhead*stride
 	// maxRead is what one read may give.
 	maxRead = virtioSize + maxPacket
 	// packetAlign keeps two packets out of one cache line.
@@ -58,6 +60,7 @@ type Queue struct {
 	used        int         // bytes of arena that hold the current train
 	super       superPacket // what is left of the newest one, in arena
 	pace        pace
+	ahead       ahead
 	readErr     error // ends Read, after the packets that came before it
 
 	mu       sync.Mutex // held while writing; guards what follows
@@ -84,6 +87,7 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 		agreed:   agreed,
 		wanted:   wanted,
 		arena:    make([]byte, arenaSize),
+		ahead:    newAhead(),
 		first:    make([][]byte, 0, maxTrain),
 		rest:     make([][]byte, 0, maxTrain),
 		partial:  make([]bool, 0, maxTrain),

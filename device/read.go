@@ -45,7 +45,7 @@ func (q *Queue) Look(use func(first, rest [][]byte, partial []bool)) {
 			return
 		}
 		use(q.first, q.rest, q.partial)
-		if !q.super.more() { // else nothing would wake who waits in Read for the rest
+		if !q.super.more() && !q.ahead.more() { // else nothing would wake who waits in Read for the rest
 			return
 		}
 	}
@@ -79,8 +79,9 @@ func (q *Queue) readBurst(fd uintptr, p *pace) (done bool) {
 	if !q.super.more() {
 		q.used = 0
 	}
-	for q.split() && len(q.first) < maxTrain && len(q.arena)-q.used >= maxRead {
-		n, errno := p.read(fd, q.arena[q.used:])
+	q.ahead.begin()
+	for q.split() && len(q.first) < maxTrain && q.used <= burstSize {
+		n, errno := q.ahead.next(p, fd, q.arena, q.used, maxTrain-len(q.first))
 		switch {
 		case errno == unix.EINTR:
 			continue
@@ -98,6 +99,10 @@ func (q *Queue) readBurst(fd uintptr, p *pace) (done bool) {
 			q.take(packet)
 		} else {
 			q.add(packet, false)
+		}
+		q.ahead.row++
+		if q.super.more() {
+			q.ahead.row = 0
 		}
 		q.used = (q.used + n + packetAlign - 1) &^ (packetAlign - 1)
 	}
