@@ -60,6 +60,7 @@ func FuzzAccept(f *testing.F) {
 	f.Add(make([]byte, InitiationSize), false)
 	f.Add(msg, false)
 	f.Add(msg[:80], true)
+	f.Add(append([]byte{byte(TypeInitiation ^ TypeTransport)}, make([]byte, InitiationSize-1)...), true)
 	for _, at := range []int{0, 3, 4, 8, 39, 40, 87, 88, 115, 116, 147} {
 		flips := make([]byte, InitiationSize)
 		flips[at] = 1
@@ -74,7 +75,7 @@ func FuzzAccept(f *testing.F) {
 		changed := !bytes.HasPrefix(data, msg[:initiationMAC1])
 		if flip {
 			data, changed = blend(msg, data, initiationNoise, initiationMAC1)
-			if _, ok := Type(data); !ok {
+			if typ, ok := Type(data); !ok || typ != TypeInitiation {
 				changed = true
 			}
 		}
