@@ -125,7 +125,7 @@ func FuzzFinish(f *testing.F) {
 		changed := true
 		if flip {
 			data, changed = blend(response, data, responseReceiver, responseMAC1)
-			if _, ok := Type(data); !ok {
+			if typ, ok := Type(data); !ok || typ != TypeResponse {
 				changed = true
 			}
 		}
@@ -162,7 +162,7 @@ func FuzzConsume(f *testing.F) {
 		changed := true
 		if flip {
 			data, changed = blend(reply, data, cookieNonce, CookieReplySize)
-			if _, ok := Type(data); !ok {
+			if typ, ok := Type(data); !ok || typ != TypeCookieReply {
 				changed = true
 			}
 		}
