@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -236,6 +237,9 @@ func next(t *testing.T, s, port int) []byte {
 	b := make([]byte, 2000)
 	for {
 		n, _, err := unix.Recvfrom(s, b, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue // by Go's own signals, which preempt
+		}
 		must(t, err)
 		if p := b[:n]; n >= 28 && p[9] == unix.IPPROTO_UDP && int(binary.BigEndian.Uint16(p[22:])) == port {
 			return p

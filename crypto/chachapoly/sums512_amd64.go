@@ -44,7 +44,9 @@ func scale512(r *[5][16]uint64, x *[3][16]uint64)
 //
 // blocks are three numbers for each message: at which block of the steps it begins, how
 // many blocks lie whole in sealed, and which is the last one. That is the second of its
-// tails; the first is the one before, if that does not lie whole in sealed.
+// tails; the first is the one before, if that does not lie whole in sealed. The first
+// message is the longest, so that none of its lanes waits for its first block: lanes that
+// do wait read what its last one reads, and nothing in front of a message is touched.
 //
 //go:noescape
 func absorb512(acc *[3][16]uint64, r *[5][16]uint64, lanes *[2][16]uint64, sealed *[16]*byte, blocks *[3][16]int, tails *[16][2][16]byte, step, steps int)
