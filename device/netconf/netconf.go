@@ -20,6 +20,8 @@ import (
 type Handle struct {
 	nl  *netlink.Handle // constant
 	way *netlink.Handle // constant; for the route to one address, which for IPv6 strict checking refuses as it is asked here
+
+	netns uint64 // constant; of the network namespace, see namespaceID
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.
@@ -36,7 +38,13 @@ func New() (*Handle, error) {
 		nl.Close()
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	return &Handle{nl: nl, way: way}, nil
+	netns, err := namespaceID()
+	if err != nil {
+		nl.Close()
+		way.Close()
+		return nil, fmt.Errorf("which network namespace is this: %w", err)
+	}
+	return &Handle{nl: nl, way: way, netns: netns}, nil
 }
 
 // Close closes the sockets. Undos made with this Handle can't be run any more.

@@ -1,0 +1,24 @@
+package netconf
+
+// Step is one change to the machine that a tunnel needs: an address, a rule, a table of nftables, a sysctl. A [Journal]
+// takes it, and takes it back, if need be in another process: so all that Undo needs is in exported fields, which the
+// journal keeps as JSON, and none of it is a secret.
+//
+// A Step is a pointer to a struct that is listed in kinds.
+type Step interface {
+	// String says what the step makes, as check and the log tell it: "address 10.9.0.1/24".
+	String() string
+	// Look notes what is there before. done: all is as the step would have it; it is not ours then, and neither Make nor
+	// Undo is called. It changes nothing.
+	Look(h *Handle) (done bool, err error)
+	// Make makes the change. Where it fails half way, Undo is called as if it had not.
+	Make(h *Handle) error
+	// Undo takes the change back by what Look has noted, and is right after a whole Make, half a one or none. What has gone
+	// already is no error. What somebody else has changed since stays as he wants it.
+	Undo(h *Handle) error
+}
+
+// kinds are all steps there are, by the name that the journal gives them.
+var kinds = map[string]func() Step{
+	"sysctl": func() Step { return new(Sysctl) },
+}
