@@ -31,6 +31,7 @@ func init() {
 		{name: "Lanes", right: "a number from 1 to 64", set: setLanes},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
+	interfaceKeys = append(interfaceKeys, switchKeys()...)
 }
 
 // MaxLanes is more than any machine is known to gain from.
