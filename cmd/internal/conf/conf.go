@@ -1,7 +1,7 @@
 // Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
-// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums` and `Lanes` in
-// [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`, `PortSecurity` and
-// `LinkLocalFrames`).
+// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
+// `Mode`, `Bridge` and `MAC` in [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`,
+// `Forward`, `PortSecurity` and `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -12,6 +12,7 @@
 package conf
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
@@ -43,10 +44,13 @@ type Interface struct {
 	PostUp           []string
 	PreDown          []string
 	PostDown         []string
-	Offload          bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
-	TrustedChecksums bool // let partial checksums travel so between two stunnels; true if the file does not say
-	Lanes            int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
-	SaveConfig       bool // false: not supported yet, and refused
+	Offload          bool             // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
+	TrustedChecksums bool             // let partial checksums travel so between two stunnels; true if the file does not say
+	Lanes            int              // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
+	Ethernet         bool             // Mode = tap: the tunnel carries Ethernet frames, not IP packets
+	Bridge           string           // that the TAP becomes a port of; "": none
+	MAC              net.HardwareAddr // of the TAP; nil: made from the public key
+	SaveConfig       bool             // false: not supported yet, and refused
 
 	// How frames are switched (Mode = tap).
 	MACAgeing       time.Duration // 0: transport.DefaultMACAgeing
