@@ -20,6 +20,7 @@ var mayImport = map[string][]string{
 	"stunnel/crypto/chachapoly":         {},
 	"stunnel/device":                    {},
 	"stunnel/device/netconf":            {},
+	"stunnel/device/netconf/ruleset":    {},
 	"stunnel/transport/socket":          {},
 	"stunnel/transport/extension":       {},
 	"stunnel/transport":                 {"stunnel/crypto", "stunnel/transport/socket", "stunnel/transport/extension"},
