@@ -4,12 +4,13 @@
 // in and on the way out. Most readers need two calls: a step such as [Handle.AddAddress], and [Stack.Push] for its Undo.
 // [Stack.Undo] then goes the whole way back, in reverse order.
 //
-// No other program is called. The package knows no keys and no peers.
+// No other program is called, but resolvconf(8) where a machine's DNS is its business. The package knows no keys and no peers.
 package netconf
 
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -22,6 +23,25 @@ type Handle struct {
 	way *netlink.Handle // constant; for the route to one address, which for IPv6 strict checking refuses as it is asked here
 
 	netns uint64 // constant; of the network namespace, see namespaceID
+
+	mu    sync.Mutex
+	notes []string // guarded by mu
+}
+
+// note keeps what the user should know though it is no error: what somebody else has changed, and so was left.
+func (h *Handle) note(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes = append(h.notes, text)
+}
+
+// Notes are what steps had to say since the last call.
+func (h *Handle) Notes() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	notes := h.notes
+	h.notes = nil
+	return notes
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.

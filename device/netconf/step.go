@@ -21,4 +21,5 @@ type Step interface {
 // kinds are all steps there are, by the name that the journal gives them.
 var kinds = map[string]func() Step{
 	"sysctl": func() Step { return new(Sysctl) },
+	"dns":    func() Step { return new(DNS) },
 }
