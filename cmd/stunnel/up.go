@@ -121,6 +121,8 @@ type upward struct {
 	tunnel *running
 	net    *netconf.Handle
 	back   netconf.Stack
+
+	lookups *lookups // of endpoints; set before they are needed
 }
 
 // run goes up, waits for the end and goes down. The order is that of wg-quick(8), hooks included: those of the way down
