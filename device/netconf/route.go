@@ -11,66 +11,94 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddRoute is AddRoutes for one prefix.
-func (h *Handle) AddRoute(name string, p netip.Prefix, table uint32) (Undo, error) {
-	_, undo, err := h.AddRoutes(name, []netip.Prefix{p}, table)
-	return undo, err
-}
-
-// AddRoutes leads the prefixes into the interface, which must be up. table 0 is the main table. It returns those for which
-// it has added a route.
+// Routes leads prefixes into the interface, which must be up.
 //
 // As wg-quick(8) has it: in the main table a prefix for which the interface has a route already, of this or a shorter
 // prefix length (the connected route of its address, most often), is skipped; in another table only the very same prefix
-// is. A route of the same prefix through another interface is an error that names both and wraps EEXIST. When one fails,
-// those that this call has added are gone again.
-func (h *Handle) AddRoutes(name string, prefixes []netip.Prefix, table uint32) (added []netip.Prefix, undo Undo, err error) {
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
-	}
-	l, err := h.link(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	index := l.Attrs().Index
-	there, err := h.routesOf(index, table)
-	if err != nil {
-		return nil, nil, fmt.Errorf("routes of %s: %w", name, err)
-	}
-	longestFirst := slices.Clone(prefixes)
-	slices.SortStableFunc(longestFirst, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
-
-	var back Stack
-	for _, p := range longestFirst {
-		if !p.IsValid() {
-			return nil, nil, errors.Join(fmt.Errorf("route %v: %w", p, unix.EINVAL), back.Undo())
-		}
-		p = p.Masked()
-		if there.has(p) || table == unix.RT_TABLE_MAIN && there.covers(p) {
-			continue
-		}
-		route := newRoute(index, p, table)
-		if err := h.nl.RouteAdd(route); err != nil {
-			return nil, nil, errors.Join(h.refusedRoute(name, index, p, table, err), back.Undo())
-		}
-		back.Push(func() error {
-			if err := tolerateGone(h.nl.RouteDel(route)); err != nil {
-				return fmt.Errorf("remove route %s from %s: %w", p, name, err)
-			}
-			return nil
-		})
-		added, there[p] = append(added, p), true
-	}
-	return added, back.Undo, nil
+// is. A route of the same prefix and metric through another interface is an error that names both and wraps EEXIST.
+type Routes struct {
+	Interface string
+	Table     uint32         // 0 is the main table
+	Metric    uint32         // 0: the kernel chooses
+	Prefixes  []netip.Prefix `json:"-"`
+	Index     int            // of the interface, by Look
+	Added     []netip.Prefix // of Prefixes those that get a route, the longest first, by Look
 }
 
-// newRoute is what `ip route add PREFIX dev NAME table TABLE` asks for.
-func newRoute(index int, p netip.Prefix, table uint32) *netlink.Route {
-	r := &netlink.Route{LinkIndex: index, Dst: ipNet(p), Table: int(table), Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
-	if p.Addr().Is4() {
-		r.Scope = unix.RT_SCOPE_LINK // no gateway
+// String tells of the routes that are added.
+func (r *Routes) String() string {
+	what := fmt.Sprintf("%d routes", len(r.Added))
+	if len(r.Added) == 1 {
+		what = fmt.Sprintf("route %s", r.Added[0])
 	}
-	return r
+	if r.Table != 0 && r.Table != unix.RT_TABLE_MAIN {
+		what += fmt.Sprintf(" in table %d", r.Table)
+	}
+	if r.Metric != 0 {
+		what += fmt.Sprintf(" with metric %d", r.Metric)
+	}
+	return what
+}
+
+func (r *Routes) table() uint32 {
+	if r.Table == 0 {
+		return unix.RT_TABLE_MAIN
+	}
+	return r.Table
+}
+
+func (r *Routes) Look(h *Handle) (done bool, err error) {
+	l, err := h.link(r.Interface)
+	if err != nil {
+		return false, err
+	}
+	r.Index, r.Added = l.Attrs().Index, nil
+	there, err := h.routesOf(r.Index, r.table())
+	if err != nil {
+		return false, fmt.Errorf("routes of %s: %w", r.Interface, err)
+	}
+	longestFirst := slices.Clone(r.Prefixes)
+	slices.SortStableFunc(longestFirst, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
+	for _, p := range longestFirst {
+		if !p.IsValid() {
+			return false, fmt.Errorf("route %v: %w", p, unix.EINVAL)
+		}
+		p = p.Masked()
+		if there.has(p) || r.table() == unix.RT_TABLE_MAIN && there.covers(p) {
+			continue
+		}
+		r.Added, there[p] = append(r.Added, p), true
+	}
+	return len(r.Added) == 0, nil
+}
+
+func (r *Routes) Make(h *Handle) error {
+	for _, p := range r.Added {
+		if err := h.nl.RouteAdd(r.route(p)); err != nil {
+			return h.refusedRoute(r.Interface, r.Index, p, r.table(), err)
+		}
+	}
+	return nil
+}
+
+func (r *Routes) Undo(h *Handle) error {
+	var errs []error
+	for _, p := range slices.Backward(r.Added) {
+		if err := tolerateGone(h.nl.RouteDel(r.route(p))); err != nil {
+			errs = append(errs, fmt.Errorf("remove route %s from %s: %w", p, r.Interface, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// route is what `ip route add PREFIX dev NAME table TABLE metric METRIC` asks for.
+func (r *Routes) route(p netip.Prefix) *netlink.Route {
+	n := &netlink.Route{LinkIndex: r.Index, Dst: ipNet(p), Table: int(r.table()), Priority: int(r.Metric),
+		Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
+	if p.Addr().Is4() {
+		n.Scope = unix.RT_SCOPE_LINK // no gateway
+	}
+	return n
 }
 
 // refusedRoute says why the kernel would not have the route.
@@ -90,6 +118,19 @@ func (h *Handle) refusedRoute(name string, index int, p netip.Prefix, table uint
 		return fmt.Errorf("%s: IPv6 is switched off or the MTU is below %d: %w", what, minIPv6MTU, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Conflict is the error for a prefix that is to go through the interface, and that the main table leads through another one: as
+// the kernel would refuse it there. nil: there is none.
+func (h *Handle) Conflict(name string, p netip.Prefix) error {
+	l, err := h.link(name)
+	if err != nil {
+		return err
+	}
+	if h.holderOf(p, unix.RT_TABLE_MAIN, l.Attrs().Index) == "" {
+		return nil
+	}
+	return h.refusedRoute(name, l.Attrs().Index, p, unix.RT_TABLE_MAIN, unix.EEXIST)
 }
 
 // holderOf names the interfaces, other than index, that have the route p in the table.
