@@ -36,6 +36,8 @@ func newPlan(f *conf.File) *plan {
 	p.link()
 	p.separateRoutes()
 	p.routes()
+	p.sourceRules()
+	p.dns()
 	p.hook("PostUp", f.Interface.PostUp)
 	p.ready()
 	p.hookDown("PreDown", f.Interface.PreDown)

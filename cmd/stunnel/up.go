@@ -126,6 +126,8 @@ type upward struct {
 	separateTable uint32   // routing table of what is apart in it, 0 for none
 	rules         []*netconf.Rule
 	letRulesGo    func() // nil: they are not kept
+
+	lookups *lookups // of endpoints; set before they are needed
 }
 
 // run goes up, waits for the end and goes down. The hooks of the way down run only after all of the way up has succeeded, as
@@ -212,7 +214,16 @@ func (u *upward) undo() error {
 	if u.letRulesGo != nil {
 		u.letRulesGo()
 	}
-	return errors.Join(u.journal.Undo(), u.tunnel.stop())
+	err := u.journal.Undo()
+	u.tellNotes()
+	return errors.Join(err, u.tunnel.stop())
+}
+
+// tellNotes says what steps have found changed by others.
+func (u *upward) tellNotes() {
+	for _, note := range u.net.Notes() {
+		u.log.Warn(note)
+	}
 }
 
 // open makes the control socket, which is also what keeps a second one of that name out, takes back what an earlier one may
@@ -235,6 +246,9 @@ func (u *upward) open() (err error) {
 		l.Close()
 		u.net.Close()
 		return openHint(err, command)
+	}
+	if err := mendDNS(func(note string) { u.log.Warn(note) }); err != nil { // before names are looked up
+		u.log.Warn("what killed tunnels have left in resolv.conf can't be taken out", "error", err)
 	}
 	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
 	if err != nil {
@@ -264,5 +278,7 @@ func (u *upward) takeBack() error {
 	for _, s := range left.Steps() {
 		u.log.Info(fmt.Sprintf("was left: %s", s))
 	}
-	return left.Undo()
+	err = left.Undo()
+	u.tellNotes()
+	return err
 }

@@ -30,6 +30,7 @@ var kinds = map[string]func() Step{
 	"mark":       func() Step { return new(Mark) },
 	"mark table": func() Step { return new(MarkTable) },
 	"sysctl":     func() Step { return new(Sysctl) },
+	"dns":        func() Step { return new(DNS) },
 }
 
 // Apply takes a step that no journal keeps. Its Undo is the caller's to call, if he wants it back. When it fails it has been

@@ -69,7 +69,16 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{inInterface("FwMark = 51820"), func(f *File) bool { return mark(f) == 51820 }},
 		{inInterface("FwMark = 0xffffffff"), func(f *File) bool { return mark(f) == 0xffffffff }},
 		{valid, func(f *File) bool { return f.Interface.FwMark == nil && f.Interface.ListenPort == nil }},
-		{inInterface("DNS = # none"), func(f *File) bool { return f.Interface.DNS == nil }},
+		{inInterface("DNS = # none"), func(f *File) bool { return f.Interface.DNS.IsZero() }},
+		{inInterface("DNS = 9.9.9.9, fd00::53,[2001:db8::1] corp.example\nDNS = Lan. ~Corp.example, ~."), func(f *File) bool {
+			return f.Interface.DNS.String() == "9.9.9.9, fd00::53, 2001:db8::1, corp.example, lan, ~corp.example, ~."
+		}},
+		{inInterface("DNS = corp.example"), func(f *File) bool {
+			return len(f.Interface.DNS.Servers) == 0 && slices.Equal(f.Interface.DNS.Search, []string{"corp.example"})
+		}},
+		{inInterface("Metric = 4294967295"), func(f *File) bool { return f.Interface.Metric == 4294967295 }},
+		{inInterface("Table = 7\nSourceRules = yes"), func(f *File) bool { return f.Interface.SourceRules }},
+		{inInterface("SourceRules = no"), func(f *File) bool { return !f.Interface.SourceRules }},
 		{inInterface("Address = 10.9.0.1/32"), func(f *File) bool { return len(f.Interface.Address) == 2 }},
 		{inInterface("ListenPort = 0"), func(f *File) bool { return *f.Interface.ListenPort == 0 }},
 		{valid, func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
