@@ -13,6 +13,7 @@ func (p *parser) check() {
 	p.checkIdentities()
 	p.checkRoutes()
 	p.checkMTU()
+	p.checkGateway()
 	for i, peer := range p.file.Peers {
 		lines := p.peers[i]
 		if lines.psk != 0 && lines.pskFile != 0 {

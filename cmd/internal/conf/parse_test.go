@@ -99,6 +99,24 @@ func TestValuesThatAreTaken(t *testing.T) {
 			return f.Peers[0].Extensions == transport.ExtensionsAuto && f.Peers[1].Extensions == transport.ExtensionsRequired
 		}},
 		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return f.Peers[0].Endpoint == "host_1.example.net.:51820" }},
+		{valid, func(f *File) bool {
+			i := &f.Interface
+			return !i.KillSwitch && !i.KillSwitchAllow.LAN && i.KillSwitchAllow.Prefixes == nil && !i.Masquerade.On && i.MSSClamp == MSSClamp{}
+		}},
+		{inInterface("KillSwitch = Yes"), func(f *File) bool { return f.Interface.KillSwitch && len(f.Warnings) == 0 }},
+		{inInterface("KillSwitch = yes\nKillSwitchAllow = LAN, 10.1.2.3/8\nKillSwitchAllow = 10.0.0.0/8 fd00::1"), func(f *File) bool {
+			a := f.Interface.KillSwitchAllow
+			return a.LAN && slices.Equal(a.Prefixes, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")})
+		}},
+		{inInterface("Masquerade = yes"), func(f *File) bool {
+			return f.Interface.Masquerade.On && f.Interface.Masquerade.Interfaces == nil && f.Interface.MSSClamp == MSSClamp{On: true}
+		}},
+		{inInterface("Masquerade = NO"), func(f *File) bool { return !f.Interface.Masquerade.On && !f.Interface.MSSClamp.On }},
+		{inInterface("MSSClamp = no\nMasquerade = eth0, wlan0.7"), func(f *File) bool {
+			return slices.Equal(f.Interface.Masquerade.Interfaces, []string{"eth0", "wlan0.7"}) && !f.Interface.MSSClamp.On
+		}},
+		{inInterface("MSSClamp = yes"), func(f *File) bool { return f.Interface.MSSClamp == MSSClamp{On: true} && !f.Interface.Masquerade.On }},
+		{inInterface("MSSClamp = 1200"), func(f *File) bool { return f.Interface.MSSClamp == MSSClamp{On: true, Size: 1200} }},
 		{strings.ReplaceAll(valid, " = ", "="), func(f *File) bool { return len(f.Peers) == 1 }},
 		{strings.ReplaceAll(valid, "\n", "\n\u00a0\t"), func(f *File) bool { return len(f.Peers) == 1 }},
 		{valid + "[Interface]\nMTU = 1300", func(f *File) bool { return f.Interface.MTU == 1300 && len(f.Warnings) == 2 }},
@@ -115,6 +133,8 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{inPeer("AllowedIPs = 10.8.1.2/16"), "peer.conf:8: AllowedIPs 10.8.1.2/16 has bits set behind its mask; it is taken for 10.8.0.0/16"},
 		{inPeer("AllowedIPs = 10.9.0.2"), "peer.conf:8: AllowedIPs 10.9.0.2/32 is in line 7 already"},
+		{inInterface("KillSwitchAllow = lan"), "peer.conf:5: KillSwitchAllow does nothing without KillSwitch = yes"},
+		{inInterface("KillSwitch = yes\nMasquerade = yes"), "peer.conf:6: with KillSwitch = yes what comes out of the tunnel may still leave this host, as Masquerade = yes wants it; only this host's own packets, and those of its networks, may not"},
 		{inInterface("MTU = 1400"), "peer.conf:5: MTU again: it replaces that of line 4"},
 		{inPeer("PresharedKey = " + strings.Repeat("A", 43) + "="), "peer.conf:8: PresharedKey is all zeros, which means none"},
 		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
