@@ -24,6 +24,7 @@ type peer struct {
 	instance  extension.Instance // of us, as it knows us: another one when it was removed and added again
 
 	path                atomic.Pointer[socket.Path] // nil: no endpoint known
+	detour              atomic.Pointer[socket.Path] // nil: none; by it packets come that are not answered from there, see Reroute
 	carries             atomic.Int32                // most plaintext bytes of a message to it; 0: not known
 	persistentKeepalive atomic.Int64                // interval, ns; 0: off
 	name                atomic.Pointer[string]
@@ -168,6 +169,7 @@ func (p *peer) usable(now time.Duration) *session {
 // setPath moves the peer's endpoint to where an authenticated message came
 // from. It allocates only when that is new.
 func (p *peer) setPath(to socket.Path) {
+	to = p.sticky(to)
 	old := p.path.Load()
 	if old != nil && *old == to {
 		return
@@ -182,6 +184,7 @@ func (p *peer) setPath(to socket.Path) {
 // A session older than the newest that has been heard may not: else a packet
 // that was delayed, or held back, on the old path moves the endpoint back.
 func (p *peer) move(s *session, to socket.Path) {
+	to = p.sticky(to)
 	if old := p.path.Load(); old != nil && *old == to && p.mover.Load() >= s.serial {
 		return
 	}

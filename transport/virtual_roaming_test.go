@@ -207,3 +207,55 @@ func TestAPacketDelayedOnTheOldPathDoesNotMoveTheEndpointBack(t *testing.T) {
 		}
 	})
 }
+
+func TestAStickyLocalAddressIsGivenUpWhenTheWayLeadsElsewhere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.end("a", 1), w.end("b", 2)
+		b.host.SetAddresses(outerAddress(20), outerAddress(21))
+		b.outer = netip.AddrPortFrom(outerAddress(21), outerPort)
+		a.meet(b)
+		b.meet(a, withoutEndpoint)
+		w.greet(a, b)
+		var from netip.Addr
+		w.tap(func(d *memnet.Transit, _ crypto.MessageType) bool {
+			if d.From.Addr() == outerAddress(20) || d.From.Addr() == outerAddress(21) {
+				from = d.From.Addr()
+			}
+			return true
+		})
+		link := 0
+		way := func(remote netip.Addr, mark uint32) int {
+			if remote != a.outer.Addr() || mark != 0 {
+				t.Errorf("asked for %v with mark %d", remote, mark)
+			}
+			return link
+		}
+		says := func(want netip.Addr, when string) {
+			t.Helper()
+			b.say(a, when)
+			w.pass(time.Second)
+			a.mustHear(when)
+			if from != want {
+				t.Errorf("%s: sent from %v, want %v", when, from, want)
+			}
+		}
+		b.tunnel.Reroute(way)
+		says(outerAddress(21), "no way is known")
+		link = memnet.Interface
+		b.tunnel.Reroute(way)
+		says(outerAddress(21), "by the same interface")
+		a.say(b, "under way to the old address")
+		link = memnet.Interface + 1
+		b.tunnel.Reroute(way)
+		w.pass(time.Second)
+		b.mustHear("under way to the old address")
+		says(outerAddress(20), "by another")
+		link = memnet.Interface
+		b.tunnel.Reroute(way)
+		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &b.outer})
+		a.say(b, "to the old address")
+		w.pass(time.Second)
+		b.mustHear("to the old address")
+		says(outerAddress(21), "by the first again")
+	})
+}

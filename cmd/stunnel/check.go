@@ -1,10 +1,10 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -25,6 +25,7 @@ func checkCommand() *cli.Command {
 			"names and needs no root beyond the right to read the file.\n\n" +
 			"Example:\n" +
 			"   stunnel check ./peer.conf",
+		Flags: []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print the steps, and warnings, as JSON"}},
 		Action: func(c *cli.Context) error {
 			path, err := conf.Find(c.Args().First())
 			if err != nil {
@@ -34,13 +35,17 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			for _, w := range file.Warnings {
+			warnings := file.Warnings
+			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
+				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind))
+			}
+			if c.Bool("json") {
+				return printPlanJSON(c.App.Writer, newPlan(file), warnings)
+			}
+			for _, w := range warnings {
 				warn(c.App.ErrWriter, "%s", w)
 			}
-			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
-				warn(c.App.ErrWriter, "there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind)
-			}
-			printPlan(c.App.Writer, file)
+			printPlan(c.App.Writer, newPlan(file))
 			return nil
 		},
 	}
@@ -56,60 +61,51 @@ func kindOf(name string) string {
 }
 
 // printPlan writes the steps of `up`, one a line, in the order in which it takes them.
-func printPlan(w io.Writer, f *conf.File) {
-	in := &f.Interface
-	step := func(what, format string, args ...any) {
-		fmt.Fprintf(w, "%-9s %s\n", what, printable(fmt.Sprintf(format, args...)))
+func printPlan(w io.Writer, p *plan) {
+	for _, s := range p.steps {
+		if s.kind == "" {
+			continue
+		}
+		text := s.text
+		if s.down {
+			text += " (by down)"
+		}
+		fmt.Fprintf(w, "%-9s %s\n", s.kind, printable(text))
 	}
-	step("interface", "%s", f.Name)
-	for _, h := range in.PreUp {
-		step("PreUp", "%s", hideKeys(h, f))
+}
+
+// planJSON is the plan for programs. Fields are only ever added.
+type planJSON struct {
+	Interface string     `json:"interface"`
+	File      string     `json:"file"`
+	Warnings  []string   `json:"warnings"`
+	Up        []stepJSON `json:"up"`   // in the order in which up takes them
+	Down      []stepJSON `json:"down"` // the hooks; all else goes the way of up backwards
+}
+
+type stepJSON struct {
+	Step string `json:"step"`
+	Text string `json:"text"`
+}
+
+func printPlanJSON(w io.Writer, p *plan, warnings []string) error {
+	out := planJSON{Interface: p.file.Name, File: p.file.Path, Warnings: warnings, Up: []stepJSON{}, Down: []stepJSON{}}
+	if warnings == nil {
+		out.Warnings = []string{}
 	}
-	switch {
-	case in.PrivateKey != nil:
-		step("key", "%s (public)", in.PrivateKey.Public())
-	default:
-		step("key", "none here; a hook has to set it")
+	for _, s := range p.steps {
+		switch {
+		case s.kind == "":
+		case s.down:
+			out.Down = append(out.Down, stepJSON{s.kind, s.text})
+		default:
+			out.Up = append(out.Up, stepJSON{s.kind, s.text})
+		}
 	}
-	if in.ListenPort != nil && *in.ListenPort != 0 {
-		step("listen", "UDP port %d", *in.ListenPort)
-	} else {
-		step("listen", "a UDP port that the kernel chooses")
-	}
-	if in.FwMark != nil && *in.FwMark != 0 {
-		step("fwmark", "0x%x", *in.FwMark)
-	}
-	for i := range f.Peers {
-		p := &f.Peers[i]
-		step("peer", "%s", describePeer(p))
-	}
-	for _, a := range in.Address {
-		step("address", "%s", a)
-	}
-	if in.MTU != 0 {
-		step("mtu", "%d", in.MTU)
-	} else {
-		step("mtu", "chosen at the start: that of the way to the peers, less 80 (usually 1420)")
-	}
-	if !in.Offload {
-		step("offload", "none: the kernel hands over every packet singly")
-	}
-	if !in.TrustedChecksums {
-		step("checksums", "computed and verified for every packet, also between two stunnels")
-	}
-	if in.Lanes != 0 {
-		step("lanes", "%d", in.Lanes)
-	}
-	printRoutes(step, f)
-	for _, h := range in.PostUp {
-		step("PostUp", "%s", hideKeys(h, f))
-	}
-	for _, h := range in.PreDown {
-		step("PreDown", "%s (by down)", hideKeys(h, f))
-	}
-	for _, h := range in.PostDown {
-		step("PostDown", "%s (by down)", hideKeys(h, f))
-	}
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "  ")
+	return e.Encode(out)
 }
 
 func describePeer(p *conf.Peer) string {
@@ -139,48 +135,6 @@ func describePeer(p *conf.Peer) string {
 		fmt.Fprintf(&b, ", allowed IPs %s", join(p.AllowedIPs))
 	}
 	return b.String()
-}
-
-// printRoutes lists them the most specific first, as up and wg-quick add them. In the main table a prefix that an
-// address of the interface covers has its route by that.
-func printRoutes(step func(what, format string, args ...any), f *conf.File) {
-	t := f.Interface.Table
-	if t.Off {
-		step("routes", "none (Table = off)")
-		return
-	}
-	const mainTable = 254
-	ownTable := t.Number != 0 && t.Number != mainTable
-	type route struct {
-		prefix netip.Prefix
-		peer   *conf.Peer
-	}
-	var routes []route
-	for i := range f.Peers {
-		for _, p := range f.Peers[i].AllowedIPs {
-			routes = append(routes, route{p, &f.Peers[i]})
-		}
-	}
-	slices.SortStableFunc(routes, func(a, b route) int { return b.prefix.Bits() - a.prefix.Bits() })
-	for _, r := range routes {
-		where, covered := "", ""
-		if ownTable {
-			where = fmt.Sprintf(" in table %d", t.Number)
-		} else if a, ok := covering(f.Interface.Address, r.prefix); ok {
-			covered = fmt.Sprintf(" (none of its own: %s covers it)", a)
-		}
-		step("route", "%s%s, to peer %s%s", r.prefix, where, r.peer.Title(), covered)
-	}
-}
-
-// covering returns the address whose network p lies in.
-func covering(addresses []netip.Prefix, p netip.Prefix) (netip.Prefix, bool) {
-	for _, a := range addresses {
-		if a.Bits() <= p.Bits() && a.Contains(p.Addr()) {
-			return a, true
-		}
-	}
-	return netip.Prefix{}, false
 }
 
 func join(prefixes []netip.Prefix) string {

@@ -105,8 +105,7 @@ func (h *demoHost) unshare() error {
 		return err
 	}
 	defer nl.Close()
-	_, err = nl.SetUp("lo")
-	return err
+	return nl.Apply(&netconf.Up{Interface: "lo"})
 }
 
 // do runs f on the host: its sockets are the host's, its files too.
@@ -148,11 +147,10 @@ func plug(a, b *demoHost) error {
 				return err
 			}
 			defer nl.Close()
-			if _, err := nl.AddAddress(demoCable, netip.PrefixFrom(h.outer, 24)); err != nil {
+			if err := nl.Apply(&netconf.Address{Interface: demoCable, Prefix: netip.PrefixFrom(h.outer, 24)}); err != nil {
 				return err
 			}
-			_, err = nl.SetUp(demoCable)
-			return err
+			return nl.Apply(&netconf.Up{Interface: demoCable})
 		})
 		if err != nil {
 			return err

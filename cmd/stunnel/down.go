@@ -30,7 +30,7 @@ func downCommand() *cli.Command {
 		Usage:     "end a tunnel that was started by up",
 		ArgsUsage: "NAME or FILE",
 		Description: "Tells the program that runs the interface to end, and returns when the interface, its addresses and\n" +
-			"routes and the control socket are gone.\n\n" +
+			"routes and the control socket are gone. If that program was killed, what it has left is taken back instead.\n\n" +
 			"Example:\n" +
 			"   stunnel down peer\n" +
 			"   stunnel down ./peer.conf",
@@ -50,6 +50,11 @@ func interfaceName(arg string) string {
 
 func down(ctx context.Context, stderr io.Writer, name string) error {
 	c, err := control.Dial(name)
+	if errors.Is(err, control.ErrNotRunning) {
+		if done, err := downLeft(stderr, name); done || err != nil {
+			return err
+		}
+	}
 	if err != nil {
 		return withHint(err, downHint(name, err))
 	}

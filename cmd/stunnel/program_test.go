@@ -234,7 +234,9 @@ func (b *box) sh(script string) string {
 func (b *box) state() string {
 	b.t.Helper()
 	return b.sh(`ip -br link | sed 's/ *$//' | sort; ip -o -4 addr; ip -o -6 addr | sed 's/ dynamic//' | sort
-		ip -4 route show table all; ip -6 route show table all | sort; ls -A /var/run/wireguard 2>/dev/null || true`)
+		ip -4 route show table all; ip -6 route show table all | sort; ip -4 rule; ip -6 rule
+		if command -v nft >/dev/null; then nft list ruleset; fi; sysctl net.ipv4.conf.all.src_valid_mark
+		ls -A /var/run/wireguard 2>/dev/null || true; find /run/stunnel -type f 2>/dev/null || true`)
 }
 
 // same checks that the host is as it was.

@@ -84,6 +84,15 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 			t.follow(e)
 		}
 	})
+	if changes, err := netconf.WayChanges(); err != nil {
+		log.Warn("changes of routes are not followed", "error", err)
+	} else {
+		t.goroutines.Go(func() {
+			if err := changes.Follow(ctx, func() { t.engine.Reroute(routes.Way) }); err != nil {
+				log.Warn("changes of routes are not followed any more", "error", err)
+			}
+		})
+	}
 	t.leave = t.serve(l)
 	return t
 }

@@ -118,13 +118,18 @@ type upward struct {
 	daemon *daemon // nil in the foreground
 	hooks  hooks
 
-	tunnel *running
-	net    *netconf.Handle
-	back   netconf.Stack
+	tunnel  *running
+	net     *netconf.Handle
+	journal *netconf.Journal
+
+	division      division // of the allowed IPs; of a hook's peers too
+	separateTable uint32   // routing table of what is apart in it, 0 for none
+	rules         []*netconf.Rule
+	letRulesGo    func() // nil: they are not kept
 }
 
-// run goes up, waits for the end and goes down. The order is that of wg-quick(8), hooks included: those of the way down
-// run only after all of the way up has succeeded. The control socket stays to the very end: it tells that we are there.
+// run goes up, waits for the end and goes down. The hooks of the way down run only after all of the way up has succeeded, as
+// with wg-quick(8). The control socket stays to the very end: it tells that we are there.
 func (u *upward) run() error {
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
@@ -135,15 +140,16 @@ func (u *upward) run() error {
 	defer close(left)
 
 	if err := u.open(); err != nil {
-		return errors.Join(err, u.back.Undo())
+		return err
 	}
+	defer u.net.Close()
 	defer u.tunnel.leave()
 	go u.obey(signals, left)
 	if err := u.climb(u.tunnel.over); err != nil {
 		if cause := context.Cause(u.tunnel.over); cause != nil && errors.Is(err, cause) {
 			err = u.interrupted(err, cause)
 		}
-		return errors.Join(err, u.back.Undo())
+		return errors.Join(err, u.undo())
 	}
 	<-u.tunnel.over.Done()
 	cause := context.Cause(u.tunnel.over)
@@ -151,7 +157,7 @@ func (u *upward) run() error {
 
 	err := u.verdict(cause)
 	err = errors.Join(err, u.hooks.runAll("PreDown", u.file.Interface.PreDown))
-	err = errors.Join(err, u.back.Undo())
+	err = errors.Join(err, u.undo())
 	return errors.Join(err, u.hooks.runAll("PostDown", u.file.Interface.PostDown))
 }
 
@@ -201,8 +207,17 @@ func (u *upward) verdict(cause error) error {
 	return fmt.Errorf("%s: %w", u.file.Name, cause)
 }
 
-// open makes the control socket, which is also what keeps a second one of that name out, and the interface.
-func (u *upward) open() error {
+// undo takes everything back but the control socket.
+func (u *upward) undo() error {
+	if u.letRulesGo != nil {
+		u.letRulesGo()
+	}
+	return errors.Join(u.journal.Undo(), u.tunnel.stop())
+}
+
+// open makes the control socket, which is also what keeps a second one of that name out, takes back what an earlier one may
+// have left, and makes the interface.
+func (u *upward) open() (err error) {
 	name := u.file.Name
 	command := "stunnel up " + u.file.Path
 	l, err := control.Listen(name)
@@ -212,28 +227,42 @@ func (u *upward) open() error {
 	case err != nil:
 		return openHint(err, command)
 	}
+	if u.net, err = netconf.New(); err != nil {
+		l.Close()
+		return err
+	}
+	if err := u.takeBack(); err != nil {
+		l.Close()
+		u.net.Close()
+		return openHint(err, command)
+	}
 	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
 	if err != nil {
 		l.Close()
+		u.net.Close()
 		return busyHint(openHint(err, command), name)
 	}
-	if u.net, err = netconf.New(); err != nil {
-		l.Close()
-		return errors.Join(err, tun.Close())
-	}
-	u.back.Push(func() error { u.net.Close(); return nil })
+	u.journal = u.net.NewJournal(name)
 	u.tunnel = start(tun, u.net, l, u.log, u.file.Interface.Offload)
 	u.tunnel.tellLanes(u.file.Interface.Lanes)
-	u.back.Push(u.tunnel.stop)
 	return nil
 }
 
-// ready tells the parent that all is there, and lets go of the terminal.
-func (u *upward) ready() error {
-	hookOutput, err := u.daemon.ready(u.out, u.log)
-	if err != nil {
+// takeBack undoes what a process of this tunnel has left that was killed.
+func (u *upward) takeBack() error {
+	left, err := u.net.OpenJournal(u.file.Name)
+	switch {
+	case errors.Is(err, netconf.ErrNoJournal), errors.Is(err, netconf.ErrElsewhere):
+		return nil // what is elsewhere is not in our way
+	case errors.Is(err, netconf.ErrInUse):
+		return endingHint(left, err)
+	case err != nil:
 		return err
 	}
-	u.hooks.out = hookOutput
-	return nil
+	defer left.Close()
+	u.log.Warn("an earlier process of this tunnel was killed; what it has left is taken back", "pid", left.Owner().PID)
+	for _, s := range left.Steps() {
+		u.log.Info(fmt.Sprintf("was left: %s", s))
+	}
+	return left.Undo()
 }

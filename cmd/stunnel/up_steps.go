@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"time"
@@ -18,49 +19,38 @@ import (
 
 // climb does everything between the bare interface and a tunnel that works.
 func (u *upward) climb(ctx context.Context) error {
-	in, name := &u.file.Interface, u.file.Name
-	if err := u.hooks.run(ctx, "PreUp", in.PreUp); err != nil {
-		return err
-	}
-	if err := u.configure(ctx); err != nil {
-		return err
-	}
-	for _, a := range in.Address {
-		if err := u.step(ctx, func() (netconf.Undo, error) { return u.net.AddAddress(name, a) }); err != nil {
+	for _, s := range newPlan(u.file).steps {
+		if s.take == nil {
+			continue
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err := s.take(ctx, u); err != nil {
 			return err
 		}
-		u.log.Info(fmt.Sprintf("address %s", a))
 	}
-	mtu := u.mtu()
-	if err := u.step(ctx, func() (netconf.Undo, error) { return u.net.SetMTU(name, mtu) }); err != nil {
-		return err
-	}
-	// Before the link is up: when the port is taken the error belongs to us, not to the one who watches the link.
-	if err := u.engineUp(); err != nil {
-		return err
-	}
-	if err := u.step(ctx, func() (netconf.Undo, error) { return u.net.SetUp(name) }); err != nil {
-		return err
-	}
-	u.log.Info(fmt.Sprintf("interface up, MTU %d", mtu))
-	if err := u.routes(ctx); err != nil {
-		return err
-	}
-	u.log.Info(fmt.Sprintf("listening on UDP port %d", u.tunnel.engine.Status().ListenPort))
-	if err := u.hooks.run(ctx, "PostUp", in.PostUp); err != nil {
-		return err
-	}
+	return nil
+}
+
+// ready tells that all is there.
+func (u *upward) ready(ctx context.Context) error {
 	if u.tunnel.engine.Status().PrivateKey.IsZero() {
 		return withHint(fmt.Errorf("%s: there is no private key: the file has none, and no PreUp or PostUp has set one", u.file.Path),
 			"a hook sets it by: wg set %i private-key FILE")
 	}
-	if err := ctx.Err(); err != nil {
+	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	u.log.Info(readyMessage)
-	if u.daemon != nil {
-		return u.ready()
+	if u.daemon == nil {
+		return nil
 	}
+	hookOutput, err := u.daemon.ready(u.out, u.log)
+	if err != nil {
+		return err
+	}
+	u.hooks.out = hookOutput
 	return nil
 }
 
@@ -71,7 +61,7 @@ func (u *upward) mtu() int {
 		return u.file.Interface.MTU
 	}
 	const least = 1280
-	mtu := u.net.DefaultMTU(u.endpoints())
+	mtu := u.net.DefaultMTU(u.endpoints(), u.tunnel.engine.Status().FwMark)
 	if mtu < least && u.hasIPv6() {
 		u.log.Warn(fmt.Sprintf("the way to the endpoints has room for an MTU of %d only, and IPv6 needs %d: packets will be fragmented outside", mtu, least))
 		return least
@@ -95,27 +85,32 @@ func (u *upward) hasIPv6() bool {
 	return false
 }
 
-// step takes one step of netconf's, unless the end has come.
-func (u *upward) step(ctx context.Context, do func() (netconf.Undo, error)) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+// step takes one step of netconf's, unless the end has come, and tells it.
+func (u *upward) step(ctx context.Context, s netconf.Step) error {
+	if err := u.change(ctx, s); err != nil {
+		return err
 	}
-	undo, err := do()
-	if errors.Is(err, unix.EACCES) { // who lacks the right gets EPERM
+	u.log.Info(s.String())
+	return nil
+}
+
+// change takes one step of netconf's, unless the end has come.
+func (u *upward) change(ctx context.Context, s netconf.Step) error {
+	err := u.journal.Do(ctx, s)
+	if file := (*fs.PathError)(nil); errors.Is(err, unix.EACCES) && !errors.As(err, &file) { // who lacks the right gets EPERM
 		err = withHint(err, "take IPv6 out of Address and AllowedIPs, or switch it on: sysctl -w net.ipv6.conf.all.disable_ipv6=0 "+
 			"(for a container: docker run --sysctl net.ipv6.conf.all.disable_ipv6=0)")
 	}
-	if err != nil {
-		return openHint(err, "stunnel up "+u.file.Path)
-	}
-	u.back.Push(undo)
-	return nil
+	return openHint(err, "stunnel up "+u.file.Path)
 }
 
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
 		return withHint(err, "another program has it: ss -lunp shows which; or choose another ListenPort")
+	}
+	if err == nil {
+		u.log.Info(fmt.Sprintf("listening on UDP port %d", u.tunnel.engine.Status().ListenPort))
 	}
 	return err
 }
@@ -214,43 +209,4 @@ func (u *upward) endpoints() []netip.Addr {
 		}
 	}
 	return addrs
-}
-
-// routes leads all allowed IPs, those of a hook's peers too, into the interface.
-func (u *upward) routes(ctx context.Context) error {
-	table := u.file.Interface.Table
-	if table.Off {
-		return nil
-	}
-	var prefixes []netip.Prefix
-	for _, p := range u.tunnel.engine.Status().Peers {
-		for _, prefix := range p.AllowedIPs {
-			if prefix.Bits() == 0 && table.Auto {
-				return withHint(fmt.Errorf("%s: the allowed IPs %s would become the default route, which Table = auto does not support yet", u.file.Path, prefix),
-					conf.DefaultRouteHint(u.file.Path))
-			}
-			prefixes = append(prefixes, prefix)
-		}
-	}
-	var added []netip.Prefix
-	err := u.step(ctx, func() (undo netconf.Undo, err error) {
-		added, undo, err = u.net.AddRoutes(u.file.Name, prefixes, table.Number)
-		return undo, err
-	})
-	if err != nil {
-		return err
-	}
-	const listed = 8 // more would fill the screen
-	for i, p := range added {
-		if i == listed && len(added) > listed+1 {
-			u.log.Info(fmt.Sprintf("and %d more routes", len(added)-listed))
-			break
-		}
-		if table.Number != 0 {
-			u.log.Info(fmt.Sprintf("route %s in table %d", p, table.Number))
-		} else {
-			u.log.Info(fmt.Sprintf("route %s", p))
-		}
-	}
-	return nil
 }

@@ -1,34 +1,31 @@
 package netconf
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"io"
 	"os"
-	"path/filepath"
-	"reflect"
-	"strings"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
-
-// stateDir is where journals are, and what tunnels share. It does not outlive a boot.
-const stateDir = "/run/stunnel"
 
 // Journal is the record of what was changed for one tunnel, in a file of /run/stunnel. Each step is written down before it
 // is made, and crossed out after it was taken back: whatever becomes of the process, the next one that opens the journal
 // finds what is left. Not safe for concurrent use.
 //
-// The file has a line of JSON for the tunnel, an [Owner], and then one for each step.
+// The file is locked (flock(2)) for as long as the process that writes it lives. It has a line of JSON for the tunnel, an
+// [Owner], and then one for each step; a line whose first byte is '-' is crossed out.
 type Journal struct {
 	h     *Handle
 	path  string
 	owner Owner
-	file  *os.File // nil: nothing was written yet
+	file  *os.File // nil: nothing was written yet, or it is another process's
+	end   int64    // of what is in the file
 	steps []entry
+	taken int                               // by Do, those that were done already too
+	fault func(step int, when moment) error // nil but in tests
 }
 
 // entry is a step that is in the file.
@@ -37,63 +34,23 @@ type entry struct {
 	begins int64 // where its line begins
 }
 
-// Owner says whose journal it is.
-type Owner struct {
-	Interface string `json:"interface"`
-	PID       int    `json:"pid"`
-	Boot      string `json:"boot"`  // /proc/sys/kernel/random/boot_id
-	NetNS     uint64 `json:"netns"` // SO_NETNS_COOKIE, unique until the next boot; or the inode of the namespace
-}
+// moment is a place in a step's life where tests let it fail.
+type moment string
 
-// Errors of OpenJournal.
-var (
-	ErrNoJournal = errors.New("there is no journal")
-	ErrElsewhere = errors.New("it belongs to another network namespace")
+const (
+	beforeLook moment = "look"   // nothing has happened
+	beforeMake moment = "before" // it is written down
+	afterMake  moment = "after"  // it is made
 )
 
-// NewJournal is the journal of a tunnel that begins. Nothing is written before the first step. Left is what an earlier
-// tunnel of that name may have left: see OpenJournal; it must have been undone.
+// faults, in a build for tests, is the fault of every new journal.
+var faults func(step int, when moment) error
+
+// NewJournal is the journal of a tunnel that begins. Nothing is written before the first step. What an earlier tunnel of that
+// name may have left must have been undone: see OpenJournal.
 func (h *Handle) NewJournal(name string) *Journal {
-	return &Journal{h: h, path: journalPath(name), owner: Owner{Interface: name, PID: os.Getpid(), Boot: bootID(), NetNS: h.netns}}
+	return &Journal{h: h, path: h.journalPath(name), owner: h.owner(name), fault: faults}
 }
-
-// OpenJournal reads what a tunnel of that name has left, to undo it. ErrNoJournal: nothing. ErrElsewhere: it was not
-// here. One of an earlier boot is removed, as nothing of what it tells is there any more, and so ErrNoJournal.
-func (h *Handle) OpenJournal(name string) (*Journal, error) {
-	path := journalPath(name)
-	text, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, ErrNoJournal
-	}
-	if err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	j := &Journal{h: h, path: path}
-	first, rest, whole := bytes.Cut(text, []byte("\n"))
-	if !whole || json.Unmarshal(first, &j.owner) != nil || j.owner.Boot != bootID() {
-		return nil, errors.Join(ErrNoJournal, os.Remove(path))
-	}
-	if j.owner.NetNS != h.netns {
-		return j, fmt.Errorf("%s: %w", path, ErrElsewhere)
-	}
-	at := int64(len(first) + 1)
-	for {
-		var line []byte
-		if line, rest, whole = bytes.Cut(rest, []byte("\n")); !whole {
-			break // one that was not written to its end was not made
-		}
-		s, err := readStep(line)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-		j.steps = append(j.steps, entry{s, at})
-		at += int64(len(line) + 1)
-	}
-	j.file, err = os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
-	return j, err
-}
-
-func journalPath(name string) string { return filepath.Join(stateDir, name+".journal") }
 
 // Owner says whose journal it is.
 func (j *Journal) Owner() Owner { return j.owner }
@@ -111,6 +68,10 @@ func (j *Journal) Do(ctx context.Context, s Step) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	j.taken++
+	if err := j.fail(beforeLook); err != nil {
+		return err
+	}
 	done, err := s.Look(j.h)
 	if done || err != nil {
 		return err
@@ -118,49 +79,54 @@ func (j *Journal) Do(ctx context.Context, s Step) error {
 	if err := j.write(s); err != nil {
 		return err
 	}
-	if err := s.Make(j.h); err != nil {
-		return errors.Join(err, j.undoLast())
+	err = j.fail(beforeMake)
+	if err == nil {
+		err = s.Make(j.h)
+	}
+	if err == nil {
+		err = j.fail(afterMake)
+	}
+	if err != nil {
+		return errors.Join(err, j.undo(len(j.steps)-1))
 	}
 	return nil
+}
+
+func (j *Journal) fail(when moment) error {
+	if j.fault == nil {
+		return nil
+	}
+	return j.fault(j.taken, when)
 }
 
 // Undo takes all steps back, the last one first, each one even if others failed. Those that failed stay in the journal, for
 // another try.
 func (j *Journal) Undo() error {
 	var errs []error
-	var failed []Step
-	for len(j.steps) > 0 {
-		last := j.steps[len(j.steps)-1].step
-		if err := j.undoLast(); err != nil {
+	for i := len(j.steps) - 1; i >= 0; i-- {
+		if err := j.undo(i); err != nil {
 			errs = append(errs, err)
-			failed = append(failed, last)
-			j.cross()
 		}
 	}
-	for i := len(failed) - 1; i >= 0; i-- {
-		errs = append(errs, j.write(failed[i]))
-	}
-	if len(failed) == 0 && j.file != nil {
-		errs = append(errs, os.Remove(j.path), j.file.Close())
-		j.file = nil
+	if len(j.steps) == 0 && j.file != nil {
+		errs = append(errs, os.Remove(j.path))
+		j.Close()
 	}
 	return errors.Join(errs...)
 }
 
-// undoLast takes the last step back and, where that succeeds, crosses it out.
-func (j *Journal) undoLast() error {
-	if err := j.steps[len(j.steps)-1].step.Undo(j.h); err != nil {
+// undo takes the step i back and, where that succeeds, crosses it out.
+func (j *Journal) undo(i int) error {
+	if j.file == nil {
+		return fmt.Errorf("journal of %s: %w", j.owner.Interface, ErrInUse)
+	}
+	if err := j.steps[i].step.Undo(j.h); err != nil {
 		return err
 	}
-	j.cross()
+	// What can't be crossed out is undone twice some day, which does no harm.
+	_, _ = j.file.WriteAt([]byte{crossed}, j.steps[i].begins)
+	j.steps = slices.Delete(j.steps, i, i+1)
 	return nil
-}
-
-// cross takes the last step's line off. What can't be crossed out is undone twice some day, which does no harm.
-func (j *Journal) cross() {
-	last := j.steps[len(j.steps)-1]
-	j.steps = j.steps[:len(j.steps)-1]
-	_ = j.file.Truncate(last.begins)
 }
 
 // write adds the step's line to the file.
@@ -170,76 +136,72 @@ func (j *Journal) write(s Step) error {
 			return fmt.Errorf("a journal must be kept of what is changed: %w", err)
 		}
 	}
-	begins, err := j.file.Seek(0, 2)
+	line, err := stepLine(s)
 	if err != nil {
 		return err
 	}
-	body, err := json.Marshal(s)
-	if err != nil {
-		return err
+	if _, err := j.file.WriteAt(line, j.end); err != nil {
+		return errors.Join(fmt.Errorf("journal: %w", err), j.file.Truncate(j.end))
 	}
-	line, err := json.Marshal(stepLine{kindOf(s), body})
-	if err != nil {
-		return err
-	}
-	if _, err := j.file.Write(append(line, '\n')); err != nil {
-		return errors.Join(err, j.file.Truncate(begins))
-	}
-	j.steps = append(j.steps, entry{s, begins})
+	j.steps = append(j.steps, entry{s, j.end})
+	j.end += int64(len(line))
 	return nil
 }
 
+// create makes the file and locks it. A file without an owner in it is left by a process that died right here, or is
+// another's that is right here now, and will find that it has lost.
 func (j *Journal) create() error {
-	if err := os.MkdirAll(stateDir, 0o755); err != nil {
+	if err := os.MkdirAll(j.h.stateDir(), 0o755); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(j.path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_CLOEXEC, 0o600)
+	f, err := lockedFile(j.path, os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(j.owner)
+	if rest, err := io.ReadAll(f); err != nil || len(rest) > 0 {
+		f.Close()
+		return errors.Join(fmt.Errorf("%s: %w", j.path, os.ErrExist), err)
+	}
+	line, err := j.owner.line()
 	if err == nil {
-		_, err = f.Write(append(line, '\n'))
+		_, err = f.Write(line)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(j.path), f.Close())
 	}
-	j.file = f
+	j.file, j.end = f, int64(len(line))
 	return nil
 }
 
-// stepLine is how a step stands in the file.
-type stepLine struct {
-	Kind string          `json:"kind"`
-	Step json.RawMessage `json:"step"`
+// Close lets go of the journal as it is.
+func (j *Journal) Close() {
+	if j.file != nil {
+		j.file.Close() // nothing that could fail: it was written without a buffer
+		j.file = nil
+	}
 }
 
-func kindOf(s Step) string {
-	for kind, make := range kinds {
-		if reflect.TypeOf(make()) == reflect.TypeOf(s) {
-			return kind
+// lockedFile opens the file that has this path and no process locks, and locks it. The error wraps EWOULDBLOCK when one does.
+func lockedFile(path string, flags int) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, flags|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return nil, err
 		}
+		for {
+			if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EINTR {
+				break
+			}
+		}
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, err)
+		}
+		ours, err1 := f.Stat()
+		there, err2 := os.Stat(path)
+		if err1 == nil && err2 == nil && os.SameFile(ours, there) {
+			return f, nil
+		}
+		f.Close() // its last user has removed it since we opened it
 	}
-	panic(fmt.Sprintf("netconf: %T is not among the kinds of steps", s))
-}
-
-func readStep(line []byte) (Step, error) {
-	var l stepLine
-	if err := json.Unmarshal(line, &l); err != nil {
-		return nil, fmt.Errorf("journal: %w", err)
-	}
-	make, known := kinds[l.Kind]
-	if !known {
-		return nil, fmt.Errorf("journal: a step of a kind %q, which this version does not know", l.Kind)
-	}
-	s := make()
-	if err := json.Unmarshal(l.Step, s); err != nil {
-		return nil, fmt.Errorf("journal: %s: %w", l.Kind, err)
-	}
-	return s, nil
-}
-
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // "" is as good, where there is none
-	return strings.TrimSpace(string(id))
 }

@@ -15,13 +15,13 @@ const (
 	maxMTU   = 65535 // of a TUN interface
 )
 
-// DefaultMTU is the MTU, in bytes, for a tunnel to these endpoints, by wg-quick(8)'s rule: the least over the endpoints of
+// DefaultMTU is the MTU, in bytes, for a tunnel to these endpoints whose packets have this mark, by wg-quick(8)'s rule: the least over the endpoints of
 // their route's mtu, or else of the MTU of the interface it leads through; without endpoints (or routes to any) that of the
 // default route; else 1500. Of that, minus the [Overhead].
-func (h *Handle) DefaultMTU(endpoints []netip.Addr) int {
+func (h *Handle) DefaultMTU(endpoints []netip.Addr, mark uint32) int {
 	least := 0
 	for _, e := range endpoints {
-		if mtu := h.mtuTowards(e, &netlink.RouteGetOptions{}); mtu > 0 && (least == 0 || mtu < least) {
+		if mtu := h.mtuTowards(e, &netlink.RouteGetOptions{Mark: mark}); mtu > 0 && (least == 0 || mtu < least) {
 			least = mtu
 		}
 	}

@@ -1,8 +1,9 @@
-// Package netconf gives an interface its addresses, MTU and routes over rtnetlink (rtnetlink(7)), in steps that can be undone.
+// Package netconf makes the changes to a machine that a tunnel needs, over rtnetlink (rtnetlink(7)), nf_tables and sysctls, in
+// steps that can be taken back, by another process too.
 //
-// Every step looks before it acts and returns the [Undo] of what it really did: what was there before is left alone on the way
-// in and on the way out. Most readers need two calls: a step such as [Handle.AddAddress], and [Stack.Push] for its Undo.
-// [Stack.Undo] then goes the whole way back, in reverse order.
+// A [Step] looks before it acts, and takes back what it really did: what was there before is left alone on the way in and on
+// the way out. Most readers need two calls: [Journal.Do] takes a step such as an [Address], and [Journal.Undo] goes the whole
+// way back. [Handle.OpenJournal] finds what a process has left that was killed.
 //
 // No other program is called. The package knows no keys and no peers.
 package netconf
@@ -10,6 +11,7 @@ package netconf
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -21,7 +23,8 @@ type Handle struct {
 	nl  *netlink.Handle // constant
 	way *netlink.Handle // constant; for the route to one address, which for IPv6 strict checking refuses as it is asked here
 
-	netns uint64 // constant; of the network namespace, see namespaceID
+	netns     uint64   // constant; of the network namespace, see namespaceID
+	namespace *os.File // constant; the network namespace itself
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.
@@ -44,13 +47,20 @@ func New() (*Handle, error) {
 		way.Close()
 		return nil, fmt.Errorf("which network namespace is this: %w", err)
 	}
-	return &Handle{nl: nl, way: way, netns: netns}, nil
+	namespace, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		nl.Close()
+		way.Close()
+		return nil, fmt.Errorf("which network namespace is this: %w", err)
+	}
+	return &Handle{nl: nl, way: way, netns: netns, namespace: namespace}, nil
 }
 
-// Close closes the sockets. Undos made with this Handle can't be run any more.
+// Close closes the sockets. Steps can't be taken nor taken back with this Handle any more.
 func (h *Handle) Close() {
 	h.nl.Close()
 	h.way.Close()
+	h.namespace.Close()
 }
 
 // link finds an interface by name.

@@ -32,8 +32,8 @@ func inNamespace(t *testing.T, test func(h host)) {
 	go func() {
 		defer close(done)
 		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with the thread
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			t.Errorf("unshare: %v", err)
+		if err := unshare(); err != nil {
+			t.Error(err)
 			return
 		}
 		h, err := New()
@@ -45,11 +45,25 @@ func inNamespace(t *testing.T, test func(h host)) {
 		x := host{h, t}
 		x.tun("tun0")
 		x.veth("eth0", 1480)
-		x.must(x.AddAddress("eth0", netip.MustParsePrefix("192.0.2.1/24")))
-		x.must(x.SetUp("eth0"))
+		x.took(address("eth0", "192.0.2.1/24"))
+		x.took(&Up{Interface: "eth0"})
 		test(x)
 	}()
 	<-done
+}
+
+// unshare gives the thread network, mounts and a /run of its own.
+func unshare() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("make the mounts private: %w", err)
+	}
+	if err := unix.Mount("stunnel-test", "/run", "tmpfs", 0, "mode=0755"); err != nil {
+		return fmt.Errorf("mount a tmpfs on /run: %w", err)
+	}
+	return nil
 }
 
 // tun makes a persistent TUN interface that nobody has opened.
@@ -61,7 +75,19 @@ func (h host) veth(name string, mtu int) {
 	h.must(nil, h.nl.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name, MTU: mtu}, PeerName: name + "-peer"}))
 }
 
-func (h host) must(u Undo, err error) Undo {
+// undo takes one step back.
+type undo func() error
+
+// take takes a step and returns the way back, which is none if there was nothing to do.
+func (h host) take(s Step) (undo, error) {
+	done, err := s.Look(h.Handle)
+	if done || err != nil {
+		return func() error { return nil }, err
+	}
+	return func() error { return s.Undo(h.Handle) }, s.Make(h.Handle)
+}
+
+func (h host) must(u undo, err error) undo {
 	h.t.Helper()
 	if err != nil {
 		h.t.Error(err)
@@ -69,6 +95,24 @@ func (h host) must(u Undo, err error) Undo {
 	}
 	return u
 }
+
+// took takes a step that must succeed.
+func (h host) took(s Step) undo {
+	h.t.Helper()
+	return h.must(h.take(s))
+}
+
+func address(name, prefix string) *Address {
+	return &Address{Interface: name, Prefix: netip.MustParsePrefix(prefix)}
+}
+
+func routes(table uint32, texts ...string) *Routes {
+	return &Routes{Interface: "tun0", Table: table, Prefixes: prefixes(texts...)}
+}
+
+func tunMTU(bytes int) *MTU { return &MTU{Interface: "tun0", Bytes: bytes} }
+
+func tunLinkUp() *Up { return &Up{Interface: "tun0"} }
 
 // state is everything that these steps may touch, as text.
 func (h host) state() string {
@@ -100,7 +144,30 @@ func (h host) state() string {
 			}
 			lines = append(lines, fmt.Sprintf("route %v via link %d table %d", r.Dst, r.LinkIndex, r.Table))
 		}
+		rules, err := h.rules(f == unix.AF_INET6)
+		if err != nil {
+			h.t.Error(err)
+		}
+		for _, r := range rules {
+			lines = append(lines, fmt.Sprintf("rule %d table %d mark %d not %v suppress %d", r.Priority, r.Table, r.Mark, r.Invert, r.SuppressPrefixlen))
+		}
 	}
+	c, err := h.nft()
+	if err != nil {
+		h.t.Error(err)
+	}
+	tables, err := c.ListTables()
+	if err != nil {
+		h.t.Error(err)
+	}
+	for _, t := range tables {
+		lines = append(lines, fmt.Sprintf("nft table %d %s", t.Family, t.Name))
+	}
+	valid, err := sysctlFor("").read()
+	if err != nil {
+		h.t.Error(err)
+	}
+	lines = append(lines, "src_valid_mark "+valid)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
@@ -109,55 +176,59 @@ func (h host) hasLine(line string) bool {
 	return slices.Contains(strings.Split(h.state(), "\n"), line)
 }
 
-// step is one of the steps that bring up a tunnel.
-type step struct {
-	name string
-	do   func() (Undo, error)
+// linkSteps are those that end with the interface, too.
+func linkSteps() []Step {
+	return []Step{
+		address("tun0", "10.7.0.1/24"), address("tun0", "fd07::1/64"), tunMTU(1420), tunLinkUp(),
+		routes(0, "10.8.0.0/16", "10.9.1.1/32"), routes(0, "fd08::/32"), routes(4711, "0.0.0.0/0"), routes(4711, "::/0"),
+	}
 }
 
-func (h host) steps() []step {
-	return []step{
-		{"IPv4 address", func() (Undo, error) { return h.AddAddress("tun0", netip.MustParsePrefix("10.7.0.1/24")) }},
-		{"IPv6 address", func() (Undo, error) { return h.AddAddress("tun0", netip.MustParsePrefix("fd07::1/64")) }},
-		{"MTU", func() (Undo, error) { return h.SetMTU("tun0", 1420) }},
-		{"up", func() (Undo, error) { return h.SetUp("tun0") }},
-		{"IPv4 routes", func() (Undo, error) {
-			_, u, err := h.AddRoutes("tun0", prefixes("10.8.0.0/16", "10.9.1.1/32"), 0)
-			return u, err
-		}},
-		{"IPv6 route", func() (Undo, error) { return h.AddRoute("tun0", netip.MustParsePrefix("fd08::/32"), 0) }},
-		{"default route in a table", func() (Undo, error) { return h.AddRoute("tun0", netip.MustParsePrefix("0.0.0.0/0"), 4711) }},
-		{"IPv6 default route in a table", func() (Undo, error) { return h.AddRoute("tun0", netip.MustParsePrefix("::/0"), 4711) }},
+// steps bring up a tunnel. There is one of each kind, at least.
+func steps() []Step {
+	return append(linkSteps(),
+		&Mark{Interface: "tun0"}, MarkRule(false, 51820), MarkRule(true, 51820), sysctlFor("tun0"),
+		&MarkTable{Interface: "tun0", Mark: 51820, Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("fd07::1")}},
+		&Rule{IPv6: true, Priority: 1000, Not: true, Mark: 51820, Table: 51820, Suppress: -1},
+	)
+}
+
+// undoAll goes back, the last one first.
+func undoAll(back []undo) error {
+	var errs []error
+	for _, u := range slices.Backward(back) {
+		errs = append(errs, u())
 	}
+	return errors.Join(errs...)
 }
 
 func TestAnErrorAfterAnyStepLeavesNothingBehind(t *testing.T) {
 	for _, present := range []string{"nothing", "address, up, small MTU", "address while down", "IPv6 address while down"} {
-		for fail := range 9 {
+		for fail := range len(steps()) + 1 {
 			inNamespace(t, func(h host) {
 				switch present {
 				case "address, up, small MTU":
-					h.must(h.AddAddress("tun0", netip.MustParsePrefix("10.7.0.1/24")))
-					h.must(h.SetMTU("tun0", 1300))
-					h.must(h.SetUp("tun0"))
+					h.took(address("tun0", "10.7.0.1/24"))
+					h.took(tunMTU(1300))
+					h.took(&Up{Interface: "tun0"})
 				case "address while down":
-					h.must(h.AddAddress("tun0", netip.MustParsePrefix("10.99.0.1/24")))
+					h.took(address("tun0", "10.99.0.1/24"))
 				case "IPv6 address while down":
-					h.must(h.AddAddress("tun0", netip.MustParsePrefix("fd99::1/64")))
+					h.took(address("tun0", "fd99::1/64"))
 				}
 				before := h.state()
-				var back Stack
-				for _, s := range h.steps()[:fail] {
-					u, err := s.do()
+				var back []undo
+				for _, s := range steps()[:fail] {
+					u, err := h.take(s)
 					if err != nil {
-						t.Errorf("%s: %s: %v", present, s.name, err)
+						t.Errorf("%s: %s: %v", present, s, err)
 					}
-					back.Push(u)
+					back = append(back, u)
 				}
 				if fail > 0 && present == "nothing" && h.state() == before {
 					t.Errorf("%d steps did nothing", fail)
 				}
-				if err := back.Undo(); err != nil {
+				if err := undoAll(back); err != nil {
 					t.Errorf("%s: %d steps: undo: %v", present, fail, err)
 				}
 				if after := h.state(); after != before {
@@ -169,14 +240,11 @@ func TestAnErrorAfterAnyStepLeavesNothingBehind(t *testing.T) {
 }
 
 func TestUndoDoesNotMindThatTheInterfaceHasGone(t *testing.T) {
-	for gone := range 9 {
+	for gone := range len(linkSteps()) + 1 {
 		inNamespace(t, func(h host) {
-			var back Stack
-			for i, s := range h.steps() {
-				if i == gone {
-					break
-				}
-				back.Push(h.must(s.do()))
+			var back []undo
+			for _, s := range linkSteps()[:gone] {
+				back = append(back, h.took(s))
 			}
 			l, err := h.link("tun0")
 			if err != nil {
@@ -187,10 +255,10 @@ func TestUndoDoesNotMindThatTheInterfaceHasGone(t *testing.T) {
 				t.Error(err)
 			}
 			h.tun("tun0") // somebody else's now, under the same name
-			h.must(h.AddAddress("tun0", netip.MustParsePrefix("10.7.0.1/24")))
-			h.must(h.SetUp("tun0"))
+			h.took(address("tun0", "10.7.0.1/24"))
+			h.took(&Up{Interface: "tun0"})
 			before := h.state()
-			if err := back.Undo(); err != nil {
+			if err := undoAll(back); err != nil {
 				t.Errorf("%d steps: %v", gone, err)
 			}
 			if after := h.state(); after != before {
@@ -202,16 +270,13 @@ func TestUndoDoesNotMindThatTheInterfaceHasGone(t *testing.T) {
 
 func TestEachStepSaysThatThereIsNoSuchInterface(t *testing.T) {
 	inNamespace(t, func(h host) {
-		p := netip.MustParsePrefix("10.0.0.1/24")
-		for name, do := range map[string]func() (Undo, error){
-			"address": func() (Undo, error) { return h.AddAddress("none", p) },
-			"MTU":     func() (Undo, error) { return h.SetMTU("none", 1400) },
-			"up":      func() (Undo, error) { return h.SetUp("none") },
-			"route":   func() (Undo, error) { return h.AddRoute("none", p.Masked(), 0) },
+		for _, s := range []Step{
+			address("none", "10.0.0.1/24"), &MTU{Interface: "none", Bytes: 1400}, &Up{Interface: "none"},
+			&Routes{Interface: "none", Prefixes: prefixes("10.0.0.0/24")},
 		} {
-			u, err := do()
-			if u != nil || !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "none") {
-				t.Errorf("%s: undo %v, error %v", name, u != nil, err)
+			done, err := s.Look(h.Handle)
+			if done || !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "none") {
+				t.Errorf("%s: done %v, error %v", s, done, err)
 			}
 		}
 		if there, err := h.Exists("none"); there || err != nil {
@@ -226,9 +291,8 @@ func TestEachStepSaysThatThereIsNoSuchInterface(t *testing.T) {
 func TestAnAddressThatWasThereStays(t *testing.T) {
 	for _, a := range []string{"10.7.0.1/24", "fd07::1/64"} {
 		inNamespace(t, func(h host) {
-			p := netip.MustParsePrefix(a)
-			h.must(h.AddAddress("tun0", p))
-			again := h.must(h.AddAddress("tun0", p))
+			h.took(address("tun0", a))
+			again := h.took(address("tun0", a))
 			if err := again(); err != nil {
 				t.Error(err)
 			}
@@ -241,8 +305,8 @@ func TestAnAddressThatWasThereStays(t *testing.T) {
 
 func TestAnAddressWithAnotherPrefixLengthIsAConflict(t *testing.T) {
 	inNamespace(t, func(h host) {
-		h.must(h.AddAddress("tun0", netip.MustParsePrefix("fd07::1/64")))
-		_, err := h.AddAddress("tun0", netip.MustParsePrefix("fd07::1/128"))
+		h.took(address("tun0", "fd07::1/64"))
+		_, err := h.take(address("tun0", "fd07::1/128"))
 		if !errors.Is(err, unix.EEXIST) || !strings.Contains(err.Error(), "fd07::1/64") {
 			t.Errorf("error %v", err)
 		}
@@ -251,7 +315,7 @@ func TestAnAddressWithAnotherPrefixLengthIsAConflict(t *testing.T) {
 
 func TestAnAddressHasNoBroadcast(t *testing.T) {
 	inNamespace(t, func(h host) {
-		h.must(h.AddAddress("tun0", netip.MustParsePrefix("10.7.0.1/24")))
+		h.took(address("tun0", "10.7.0.1/24"))
 		l, _ := h.link("tun0")
 		addrs, err := h.nl.AddrList(l, unix.AF_INET)
 		if err != nil || len(addrs) != 1 {
@@ -266,8 +330,8 @@ func TestAnAddressHasNoBroadcast(t *testing.T) {
 
 func TestIPv6OnAnInterfaceWithoutIPv6IsExplained(t *testing.T) {
 	inNamespace(t, func(h host) {
-		h.must(h.SetMTU("tun0", 1200))
-		_, err := h.AddAddress("tun0", netip.MustParsePrefix("fd07::1/64"))
+		h.took(tunMTU(1200))
+		_, err := h.take(address("tun0", "fd07::1/64"))
 		if err == nil || !strings.Contains(err.Error(), "1280") {
 			t.Errorf("error %v", err)
 		}
@@ -276,10 +340,10 @@ func TestIPv6OnAnInterfaceWithoutIPv6IsExplained(t *testing.T) {
 
 func TestAnMTUBelow1280DoesNotCostIPv6AddressesForGood(t *testing.T) {
 	inNamespace(t, func(h host) {
-		h.must(h.AddAddress("tun0", netip.MustParsePrefix("fd99::1/64")))
-		h.must(h.SetUp("tun0"))
+		h.took(address("tun0", "fd99::1/64"))
+		h.took(&Up{Interface: "tun0"})
 		before := h.state()
-		u := h.must(h.SetMTU("tun0", 1000))
+		u := h.took(tunMTU(1000))
 		if h.hasLine("address fd99::1/64 on tun0") {
 			t.Error("this kernel keeps IPv6 addresses at an MTU of 1000: the test proves nothing")
 		}
@@ -297,29 +361,4 @@ func withoutLinkLocal(state string) string {
 	return strings.Join(slices.DeleteFunc(strings.Split(state, "\n"), func(l string) bool {
 		return strings.Contains(l, "fe80:") || strings.Contains(l, "ff00::")
 	}), "\n")
-}
-
-func TestEveryUndoRunsInReverseOrderThoughOneFails(t *testing.T) {
-	var s Stack
-	var order []int
-	broken := errors.New("broken")
-	for i := range 4 {
-		s.Push(func() error {
-			order = append(order, i)
-			if i == 2 {
-				return broken
-			}
-			return nil
-		})
-	}
-	s.Push(nil)
-	if err := s.Undo(); !errors.Is(err, broken) {
-		t.Errorf("error %v", err)
-	}
-	if !slices.Equal(order, []int{3, 2, 1, 0}) {
-		t.Errorf("order %v", order)
-	}
-	if err := s.Undo(); err != nil || len(order) != 4 {
-		t.Errorf("a second Undo ran again: %v, %v", order, err)
-	}
 }

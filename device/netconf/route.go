@@ -11,57 +11,80 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// AddRoute is AddRoutes for one prefix.
-func (h *Handle) AddRoute(name string, p netip.Prefix, table uint32) (Undo, error) {
-	_, undo, err := h.AddRoutes(name, []netip.Prefix{p}, table)
-	return undo, err
-}
-
-// AddRoutes leads the prefixes into the interface, which must be up. table 0 is the main table. It returns those for which
-// it has added a route.
+// Routes leads prefixes into the interface, which must be up.
 //
 // As wg-quick(8) has it: in the main table a prefix for which the interface has a route already, of this or a shorter
 // prefix length (the connected route of its address, most often), is skipped; in another table only the very same prefix
-// is. A route of the same prefix through another interface is an error that names both and wraps EEXIST. When one fails,
-// those that this call has added are gone again.
-func (h *Handle) AddRoutes(name string, prefixes []netip.Prefix, table uint32) (added []netip.Prefix, undo Undo, err error) {
-	if table == 0 {
-		table = unix.RT_TABLE_MAIN
-	}
-	l, err := h.link(name)
-	if err != nil {
-		return nil, nil, err
-	}
-	index := l.Attrs().Index
-	there, err := h.routesOf(index, table)
-	if err != nil {
-		return nil, nil, fmt.Errorf("routes of %s: %w", name, err)
-	}
-	longestFirst := slices.Clone(prefixes)
-	slices.SortStableFunc(longestFirst, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
+// is. A route of the same prefix through another interface is an error that names both and wraps EEXIST.
+type Routes struct {
+	Interface string
+	Table     uint32         // 0 is the main table
+	Prefixes  []netip.Prefix `json:"-"`
+	Index     int            // of the interface, by Look
+	Added     []netip.Prefix // of Prefixes those that get a route, the longest first, by Look
+}
 
-	var back Stack
+// String tells of the routes that are added.
+func (r *Routes) String() string {
+	what := fmt.Sprintf("%d routes", len(r.Added))
+	if len(r.Added) == 1 {
+		what = fmt.Sprintf("route %s", r.Added[0])
+	}
+	if r.Table != 0 && r.Table != unix.RT_TABLE_MAIN {
+		what += fmt.Sprintf(" in table %d", r.Table)
+	}
+	return what
+}
+
+func (r *Routes) table() uint32 {
+	if r.Table == 0 {
+		return unix.RT_TABLE_MAIN
+	}
+	return r.Table
+}
+
+func (r *Routes) Look(h *Handle) (done bool, err error) {
+	l, err := h.link(r.Interface)
+	if err != nil {
+		return false, err
+	}
+	r.Index, r.Added = l.Attrs().Index, nil
+	there, err := h.routesOf(r.Index, r.table())
+	if err != nil {
+		return false, fmt.Errorf("routes of %s: %w", r.Interface, err)
+	}
+	longestFirst := slices.Clone(r.Prefixes)
+	slices.SortStableFunc(longestFirst, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
 	for _, p := range longestFirst {
 		if !p.IsValid() {
-			return nil, nil, errors.Join(fmt.Errorf("route %v: %w", p, unix.EINVAL), back.Undo())
+			return false, fmt.Errorf("route %v: %w", p, unix.EINVAL)
 		}
 		p = p.Masked()
-		if there.has(p) || table == unix.RT_TABLE_MAIN && there.covers(p) {
+		if there.has(p) || r.table() == unix.RT_TABLE_MAIN && there.covers(p) {
 			continue
 		}
-		route := newRoute(index, p, table)
-		if err := h.nl.RouteAdd(route); err != nil {
-			return nil, nil, errors.Join(h.refusedRoute(name, index, p, table, err), back.Undo())
-		}
-		back.Push(func() error {
-			if err := tolerateGone(h.nl.RouteDel(route)); err != nil {
-				return fmt.Errorf("remove route %s from %s: %w", p, name, err)
-			}
-			return nil
-		})
-		added, there[p] = append(added, p), true
+		r.Added, there[p] = append(r.Added, p), true
 	}
-	return added, back.Undo, nil
+	return len(r.Added) == 0, nil
+}
+
+func (r *Routes) Make(h *Handle) error {
+	for _, p := range r.Added {
+		if err := h.nl.RouteAdd(newRoute(r.Index, p, r.table())); err != nil {
+			return h.refusedRoute(r.Interface, r.Index, p, r.table(), err)
+		}
+	}
+	return nil
+}
+
+func (r *Routes) Undo(h *Handle) error {
+	var errs []error
+	for _, p := range slices.Backward(r.Added) {
+		if err := tolerateGone(h.nl.RouteDel(newRoute(r.Index, p, r.table()))); err != nil {
+			errs = append(errs, fmt.Errorf("remove route %s from %s: %w", p, r.Interface, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // newRoute is what `ip route add PREFIX dev NAME table TABLE` asks for.
@@ -90,6 +113,19 @@ func (h *Handle) refusedRoute(name string, index int, p netip.Prefix, table uint
 		return fmt.Errorf("%s: IPv6 is switched off or the MTU is below %d: %w", what, minIPv6MTU, err)
 	}
 	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Conflict is the error for a prefix that is to go through the interface, and that the main table leads through another one: as
+// the kernel would refuse it there. nil: there is none.
+func (h *Handle) Conflict(name string, p netip.Prefix) error {
+	l, err := h.link(name)
+	if err != nil {
+		return err
+	}
+	if h.holderOf(p, unix.RT_TABLE_MAIN, l.Attrs().Index) == "" {
+		return nil
+	}
+	return h.refusedRoute(name, l.Attrs().Index, p, unix.RT_TABLE_MAIN, unix.EEXIST)
 }
 
 // holderOf names the interfaces, other than index, that have the route p in the table.

@@ -11,11 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func (h host) mustRoutes(_ []netip.Prefix, u Undo, err error) Undo {
-	h.t.Helper()
-	return h.must(u, err)
-}
-
 func prefixes(texts ...string) (list []netip.Prefix) {
 	for _, t := range texts {
 		list = append(list, netip.MustParsePrefix(t))
@@ -24,19 +19,19 @@ func prefixes(texts ...string) (list []netip.Prefix) {
 }
 
 func (h host) tunUp() {
-	h.must(h.AddAddress("tun0", netip.MustParsePrefix("10.7.0.1/24")))
-	h.must(h.AddAddress("tun0", netip.MustParsePrefix("fd07::1/64")))
-	h.must(h.SetUp("tun0"))
+	h.took(address("tun0", "10.7.0.1/24"))
+	h.took(address("tun0", "fd07::1/64"))
+	h.took(&Up{Interface: "tun0"})
 }
 
 func TestAPrefixThatTheInterfaceServesAlreadyGetsNoRoute(t *testing.T) {
 	inNamespace(t, func(h host) {
 		h.tunUp()
 		before := h.state()
-		added, u, err := h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "10.7.0.64/26", "fd07::2/128"), 0)
-		if err != nil || len(added) > 0 {
-			t.Errorf("added %v, error %v", added, err)
-			return
+		r := routes(0, "10.7.0.2/32", "10.7.0.0/24", "10.7.0.64/26", "fd07::2/128")
+		u := h.took(r)
+		if len(r.Added) > 0 {
+			t.Errorf("added %v", r.Added)
 		}
 		if after := h.state(); after != before {
 			t.Errorf("routes were added:\n%s\nbefore\n%s", after, before)
@@ -54,13 +49,13 @@ func TestInATableOfItsOwnEveryPrefixGetsARoute(t *testing.T) {
 	inNamespace(t, func(h host) {
 		h.tunUp()
 		before := h.state()
-		u := h.mustRoutes(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"), 4711))
+		u := h.took(routes(4711, "10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"))
 		for _, want := range []string{"10.7.0.2/32", "10.7.0.0/24", "fd07::2/128", "0.0.0.0/0", "::/0"} {
 			if !strings.Contains(h.state(), "route "+want+" via link 2 table 4711") {
 				t.Errorf("no route %s in table 4711:\n%s", want, h.state())
 			}
 		}
-		h.mustRoutes(h.AddRoutes("tun0", prefixes("10.7.0.2/32", "::/0"), 4711)) // the same again is no error and not ours
+		h.took(routes(4711, "10.7.0.2/32", "::/0")) // the same again is no error and not ours
 		if err := u(); err != nil {
 			t.Error(err)
 		}
@@ -75,11 +70,11 @@ func TestARouteThroughAnotherInterfaceIsAConflictThatNamesBoth(t *testing.T) {
 		inNamespace(t, func(h host) {
 			h.tunUp()
 			if p == "fd55::/64" {
-				h.must(h.AddRoute("eth0", netip.MustParsePrefix(p), 0))
+				h.took(&Routes{Interface: "eth0", Prefixes: prefixes(p)})
 			}
 			before := h.state()
 			// The conflict comes last (the shortest prefix), so the other routes are there by then.
-			_, _, err := h.AddRoutes("tun0", prefixes("10.8.0.0/28", "fd66::/65", p), 0)
+			err := h.Apply(routes(0, "10.8.0.0/28", "fd66::/65", p))
 			if !errors.Is(err, unix.EEXIST) {
 				t.Errorf("error %v", err)
 				return
@@ -103,7 +98,7 @@ func TestABlackholeInTheWayIsNamed(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if _, err := h.AddRoute("tun0", netip.MustParsePrefix("10.20.0.0/16"), 0); err == nil || !strings.Contains(err.Error(), "blackhole") {
+		if err := h.Apply(routes(0, "10.20.0.0/16")); err == nil || !strings.Contains(err.Error(), "blackhole") {
 			t.Errorf("error %v", err)
 		}
 	})
@@ -111,7 +106,7 @@ func TestABlackholeInTheWayIsNamed(t *testing.T) {
 
 func TestARouteThroughALinkThatIsDownIsExplained(t *testing.T) {
 	inNamespace(t, func(h host) {
-		_, err := h.AddRoute("tun0", netip.MustParsePrefix("10.8.0.0/16"), 0)
+		err := h.Apply(routes(0, "10.8.0.0/16"))
 		if !errors.Is(err, unix.ENETDOWN) || !strings.Contains(err.Error(), "down") {
 			t.Errorf("error %v", err)
 		}
@@ -126,7 +121,7 @@ func TestTenThousandRoutesComeAndGo(t *testing.T) {
 		for i := range 10_000 {
 			many = append(many, netip.PrefixFrom(netip.AddrFrom4([4]byte{11, 0, byte(i >> 8), byte(i)}), 32))
 		}
-		u := h.mustRoutes(h.AddRoutes("tun0", many, 0))
+		u := h.took(&Routes{Interface: "tun0", Prefixes: many})
 		found, err := h.routesOf(2, unix.RT_TABLE_MAIN)
 		if err != nil || len(found) < 10_000 {
 			t.Errorf("%d routes, %v", len(found), err)
@@ -146,14 +141,14 @@ func TestTheMTUIsTheLeastOverTheEndpointsMinusEighty(t *testing.T) {
 		nowhere := netip.MustParseAddr("2001:db8::1")
 		check := func(what string, want int, endpoints ...netip.Addr) {
 			t.Helper()
-			if got := h.DefaultMTU(endpoints); got != want {
+			if got := h.DefaultMTU(endpoints, 0); got != want {
 				t.Errorf("%s: %d, want %d", what, got, want)
 			}
 		}
 		check("no endpoint, no default route", 1420)
 		check("an endpoint without a route", 1420, nowhere)
 		check("on eth0", 1400, a)
-		h.must(h.AddAddress("eth0", netip.MustParsePrefix("2001:db8::1/64")))
+		h.took(address("eth0", "2001:db8::1/64"))
 		check("on eth0, over IPv6", 1400, netip.MustParseAddr("2001:db8::9"))
 		eth0, err := h.link("eth0")
 		if err != nil {
@@ -184,8 +179,8 @@ func TestThePathMTUIsThatOfTheWayForTheMark(t *testing.T) {
 		const mark, table = 51820, 4711
 		remote := netip.MustParseAddr("198.51.100.9")
 		h.tunUp()
-		h.must(h.SetMTU("tun0", 1300))
-		h.mustRoutes(h.AddRoutes("tun0", prefixes("198.51.100.0/24"), 0))
+		h.took(tunMTU(1300))
+		h.took(routes(0, "198.51.100.0/24"))
 		if got := h.PathMTU(remote, mark); got != 1300 {
 			t.Errorf("by the main table: %d, want 1300", got)
 		}
@@ -211,7 +206,7 @@ func TestThePathMTUIsThatOfTheWayForTheMark(t *testing.T) {
 		if got := h.PathMTU(remote, 0); got != 1300 {
 			t.Errorf("without the mark: %d, want 1300", got)
 		}
-		h.must(h.AddAddress("eth0", netip.MustParsePrefix("2001:db8:1::1/64")))
+		h.took(address("eth0", "2001:db8:1::1/64"))
 		if got := h.PathMTU(netip.MustParseAddr("2001:db8:1::9"), mark); got != 1480 {
 			t.Errorf("over IPv6: %d, want that of eth0, 1480", got)
 		}

@@ -8,13 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 // What several tunnels change alike (a sysctl, resolv.conf, a bridge) is taken back by the last one that needs it, in
-// whatever order they go. Who needs it, and what was there before the first, stands in a file of its own below stateDir.
+// whatever order they go. Who needs it, and what was there before the first, stands in a file of its own beside the
+// journals.
 
 // claim is such a file.
 type claim struct {
@@ -65,7 +65,7 @@ func (h *Handle) claimed(thing string) (claimed bool, err error) {
 
 // changeClaim reads thing's file, lets change at it, and writes it again unless that failed; one process at a time.
 func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
-	dir := filepath.Join(stateDir, "shared-"+strconv.FormatUint(h.netns, 16))
+	dir := h.stateDir()
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("shared changes: %w", err)
 	}

@@ -1,5 +1,7 @@
 package netconf
 
+import "errors"
+
 // Step is one change to the machine that a tunnel needs: an address, a rule, a table of nftables, a sysctl. A [Journal]
 // takes it, and takes it back, if need be in another process: so all that Undo needs is in exported fields, which the
 // journal keeps as JSON, and none of it is a secret.
@@ -20,5 +22,24 @@ type Step interface {
 
 // kinds are all steps there are, by the name that the journal gives them.
 var kinds = map[string]func() Step{
-	"sysctl": func() Step { return new(Sysctl) },
+	"address":    func() Step { return new(Address) },
+	"mtu":        func() Step { return new(MTU) },
+	"up":         func() Step { return new(Up) },
+	"routes":     func() Step { return new(Routes) },
+	"rule":       func() Step { return new(Rule) },
+	"mark":       func() Step { return new(Mark) },
+	"mark table": func() Step { return new(MarkTable) },
+	"sysctl":     func() Step { return new(Sysctl) },
+}
+
+// Apply takes a step that no journal keeps. Its Undo is the caller's to call, if he wants it back. When it fails it has been
+// taken back.
+func (h *Handle) Apply(s Step) error {
+	if done, err := s.Look(h); done || err != nil {
+		return err
+	}
+	if err := s.Make(h); err != nil {
+		return errors.Join(err, s.Undo(h))
+	}
+	return nil
 }

@@ -70,3 +70,15 @@ func (s *Sysctl) Undo(h *Handle) error {
 		return s.set(original)
 	})
 }
+
+// StrictReversePath says whether the kernel drops, on any interface, IPv4 packets that come from where it would not send the
+// answer (rp_filter = 1).
+func (h *Handle) StrictReversePath() bool {
+	files, _ := filepath.Glob("/proc/sys/net/ipv4/conf/*/rp_filter") // the pattern is right
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err == nil && strings.TrimSpace(string(text)) == "1" {
+			return true
+		}
+	}
+	return false
+}

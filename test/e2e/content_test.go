@@ -54,6 +54,8 @@ var tools = map[string]func(args []string) error{
 	"tool-exchange":     exchange,
 	"tool-knock":        knock,
 	"tool-watch":        watch,
+	"tool-http":         serveHTTP,
+	"tool-without-nft":  withoutNft,
 }
 
 func send(dialer *net.Dialer, args []string) error {

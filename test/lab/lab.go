@@ -317,22 +317,29 @@ func (p *Process) Output() string {
 func (p *Process) Await(text string) {
 	t := p.host.lab.t
 	t.Helper()
+	if !p.Finally(text) {
+		t.Fatalf("%s: %v ended (%v) without saying %q", p.host.Name, p.cmd.Args[nsenterArgs:], p.err, text)
+	}
+}
+
+// Finally waits until the process has said text, or has ended: then it is false.
+func (p *Process) Finally(text string) bool {
+	t := p.host.lab.t
+	t.Helper()
 	timeout := time.After(30 * time.Second)
 	for {
 		p.mu.Lock()
 		said, more := strings.Contains(p.out.String(), text), p.more
 		p.mu.Unlock()
 		if said {
-			return
+			return true
 		}
 		select {
 		case <-more:
 		case <-p.done:
-			if !strings.Contains(p.Output(), text) {
-				t.Fatalf("%s: %v ended (%v) without saying %q", p.host.Name, p.cmd.Args[nsenterArgs:], p.err, text)
-			}
+			return strings.Contains(p.Output(), text)
 		case <-timeout:
-			t.Fatalf("%s: %v did not say %q in 30 s", p.host.Name, p.cmd.Args[nsenterArgs:], text)
+			t.Fatalf("%s: %v neither said %q nor ended in 30 s", p.host.Name, p.cmd.Args[nsenterArgs:], text)
 		}
 	}
 }

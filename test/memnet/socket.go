@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	queueLimit   = 1 << 15 // datagrams that wait in a socket
-	burstLimit   = 64      // datagrams that one Receive returns
-	maxDatagram  = 65507
-	theInterface = 2 // the index of every host's only network card
+	queueLimit  = 1 << 15 // datagrams that wait in a socket
+	burstLimit  = 64      // datagrams that one Receive returns
+	maxDatagram = 65507
+	Interface   = 2 // the index of every host's only network card
 )
 
 // Socket is one UDP socket of a host. It fits the Socket of package transport.
@@ -183,7 +183,7 @@ func (s *Socket) enqueue(remote netip.AddrPort, local netip.Addr, data []byte) b
 		return false
 	}
 	s.queue = append(s.queue, socket.Datagram{
-		Data: data, Path: socket.Path{Remote: remote, Local: local, Interface: theInterface},
+		Data: data, Path: socket.Path{Remote: remote, Local: local, Interface: Interface},
 	})
 	s.nudge()
 	return true

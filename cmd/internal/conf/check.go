@@ -69,11 +69,10 @@ func (p *parser) checkIdentities() {
 	}
 }
 
-// checkRoutes looks for prefixes that belong to two peers, for the default route, and for loops.
+// checkRoutes looks for prefixes that belong to two peers, for a default route of one family, and for loops.
 func (p *parser) checkRoutes() {
 	seen := make(map[netip.Prefix]int)
 	in := &p.file.Interface
-	auto, hint := in.Table.Auto, DefaultRouteHint(p.path)
 	for i, peer := range p.file.Peers {
 		for j, prefix := range peer.AllowedIPs {
 			at := p.peers[i].prefixes[j]
@@ -82,11 +81,11 @@ func (p *parser) checkRoutes() {
 			} else {
 				seen[prefix] = at
 			}
-			if prefix.Bits() == 0 && auto {
-				p.fail(at, hint, "AllowedIPs %s would become the default route, which Table = auto does not support yet", prefix)
-				hint = "" // once is enough
-			}
 		}
+	}
+	p.checkOneFamily(seen)
+	if in.Table.Auto {
+		return // up keeps the tunnel's own packets out of such a route
 	}
 	const mainTable = 254
 	if own := in.Table.Number != 0 && in.Table.Number != mainTable; in.Table.Off || own || in.FwMark != nil && *in.FwMark != 0 {
@@ -109,9 +108,18 @@ func (p *parser) checkRoutes() {
 	}
 }
 
-// DefaultRouteHint says what to do about a file that wants all traffic in the tunnel, as long as we can't do that alone.
-func DefaultRouteHint(path string) string {
-	return wgQuick(path) + " makes it one; Table = off would send nothing through the tunnel, Table = 51820 (any number) only what rules of your own send there"
+// checkOneFamily: who sends all of one family through the tunnel is easily surprised by the other.
+func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
+	v4, v6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
+	at4, all4 := seen[v4]
+	at6, all6 := seen[v6]
+	switch {
+	case !p.file.Interface.Table.Auto:
+	case all4 && !all6:
+		p.warn(at4, "AllowedIPs has %s and not %s: where this host has IPv6, that goes on outside the tunnel", v4, v6)
+	case all6 && !all4:
+		p.warn(at6, "AllowedIPs has %s and not %s: IPv4 goes on outside the tunnel", v6, v4)
+	}
 }
 
 // wgQuick is the command with which wg-quick(8) runs us. It takes what has no '/' for a name.

@@ -127,10 +127,6 @@ func TestEveryFaultSaysWhereItIsWhatIsWrongAndWhatWouldBeRight(t *testing.T) {
 		{"blanks in a prefix", inPeer("AllowedIPs = 10. 1.0.300"), `peer.conf:8: AllowedIPs "10. 1.0.300": it is no IP address, such as 10.9.0.1 or fd00::1`, ""},
 		{"blanks in an endpoint", inPeer("Endpoint = bad host"), `peer.conf:8: Endpoint "bad host": there is no port; it is host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820`, ""},
 		{"a comma too many", inPeer("AllowedIPs = 10.1.0.0/16,"), `peer.conf:8: AllowedIPs "": there is nothing between the commas`, ""},
-		{"the IPv4 default route", inPeer("AllowedIPs = 0.0.0.0/0"), "peer.conf:8: AllowedIPs 0.0.0.0/0 would become the default route, which Table = auto does not support yet", "wg-quick up ./peer.conf"},
-		{"both default routes", inPeer("AllowedIPs = 0.0.0.0/0,::/0"), "peer.conf:8: AllowedIPs 0.0.0.0/0 would become the default route, which Table = auto does not support yet\n" +
-			"peer.conf:8: AllowedIPs ::/0 would become the default route, which Table = auto does not support yet", "Table = off would send nothing"},
-		{"the IPv6 default route", inPeer("AllowedIPs = ::/0"), "peer.conf:8: AllowedIPs ::/0 would become the default route, which Table = auto does not support yet", "Table = 51820"},
 		{"an endpoint without a port", inPeer("Endpoint = vpn.example.net"), `peer.conf:8: Endpoint "vpn.example.net": there is no port; it is host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820`, ""},
 		{"an IPv4 endpoint without a port", inPeer("Endpoint = 192.0.2.1"), `peer.conf:8: Endpoint "192.0.2.1": there is no port; write 192.0.2.1:51820 with the right one`, ""},
 		{"an IPv6 endpoint without a port", inPeer("Endpoint = [2001:db8::1]"), `peer.conf:8: Endpoint "[2001:db8::1]": there is no port; write [2001:db8::1]:51820 with the right one`, ""},

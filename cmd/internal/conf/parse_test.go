@@ -139,7 +139,9 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inPeer("PresharedKey = " + strings.Repeat("A", 43) + "="), "peer.conf:8: PresharedKey is all zeros, which means none"},
 		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
-		{inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"), "peer.conf:9: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 8: packets of the tunnel would be routed into the tunnel"},
+		{inInterface("Table = main") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 9: packets of the tunnel would be routed into the tunnel"},
+		{inPeer("AllowedIPs = 0.0.0.0/0"), "peer.conf:8: AllowedIPs has 0.0.0.0/0 and not ::/0: where this host has IPv6, that goes on outside the tunnel"},
+		{inPeer("AllowedIPs = ::/0"), "peer.conf:8: AllowedIPs has ::/0 and not 0.0.0.0/0: IPv4 goes on outside the tunnel"},
 		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
@@ -149,7 +151,11 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 			t.Errorf("\n got %q\nwant %q", f.Warnings, test.want)
 		}
 	}
-	for _, quiet := range []string{valid, inInterface("Table = off") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"} {
+	for _, quiet := range []string{
+		valid, inInterface("Table = off") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5",
+		inPeer("AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.1:5"), inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"),
+		inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0",
+	} {
 		if f := mustParse(t, quiet); f.Warnings != nil {
 			t.Errorf("warnings %q about\n%s", f.Warnings, quiet)
 		}

@@ -1,0 +1,110 @@
+package netconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
+	"golang.org/x/sys/unix"
+)
+
+// Changes are the kernel's messages about rules or routes, since it was made.
+type Changes struct {
+	socket *nl.NetlinkSocket
+	wanted []uint16 // types of messages that matter
+}
+
+// RuleChanges tells of rules that were removed, in the network namespace of the calling thread.
+func RuleChanges() (*Changes, error) {
+	return changes([]uint16{unix.RTM_DELRULE}, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+}
+
+// WayChanges tells of everything that may change the way of packets, in the network namespace of the calling thread.
+func WayChanges() (*Changes, error) {
+	return changes([]uint16{unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWROUTE, unix.RTM_DELROUTE},
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+}
+
+func changes(wanted []uint16, groups ...uint) (*Changes, error) {
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	if err != nil {
+		return nil, fmt.Errorf("listen for changes of rules and routes: %w", err)
+	}
+	return &Changes{s, wanted}, nil
+}
+
+// Close ends what waits.
+func (c *Changes) Close() { c.socket.Close() }
+
+// calm is how long nothing is done after a change: a router may have thousands in a second, which are then one.
+const calm = 50 * time.Millisecond
+
+// Follow calls changed after each change, or a few of them, until ctx ends, and closes c. It returns nil then.
+func (c *Changes) Follow(ctx context.Context, changed func()) error {
+	defer context.AfterFunc(ctx, c.Close)()
+	for {
+		if err := c.wait(); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		changed()
+		select {
+		case <-time.After(calm):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// wait returns after a change, or when messages were lost: perhaps one was.
+func (c *Changes) wait() error {
+	for {
+		messages, _, err := c.socket.Receive()
+		if errors.Is(err, unix.ENOBUFS) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		for _, m := range messages {
+			for _, w := range c.wanted {
+				if m.Header.Type == w {
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// Restore puts those of the rules back that somebody has removed, and tells which: `wg-quick down` takes away all that look like
+// its own, those of other tunnels too.
+func (h *Handle) Restore(rules []*Rule) (restored []*Rule, err error) {
+	var errs []error
+	for _, r := range rules {
+		if done, err := r.Look(h); done || errors.Is(err, unix.EEXIST) {
+			continue
+		}
+		switch err := r.Make(h); {
+		case err == nil:
+			restored = append(restored, r)
+		case !errors.Is(err, unix.EEXIST):
+			errs = append(errs, err)
+		}
+	}
+	return restored, errors.Join(errs...)
+}
+
+// Way is the index of the interface by which packets with this mark leave this host for remote; 0 when there is none.
+func (h *Handle) Way(remote netip.Addr, mark uint32) int {
+	routes, err := h.way.RouteGetWithOptions(remote.WithZone("").Unmap().AsSlice(), &netlink.RouteGetOptions{Mark: mark})
+	if err != nil || len(routes) == 0 {
+		return 0
+	}
+	return routes[0].LinkIndex
+}

@@ -1,0 +1,185 @@
+package netconf
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// stateRoot has a directory for each network namespace, with the journals of its tunnels and what they share. It does not
+// outlive a boot.
+const stateRoot = "/run/stunnel"
+
+const journalSuffix = ".journal"
+
+// crossed is the first byte of a line that does not count any more.
+const crossed = '-'
+
+// Owner says whose journal it is.
+type Owner struct {
+	Interface string `json:"interface"`
+	PID       int    `json:"pid"`
+	Boot      string `json:"boot"`  // /proc/sys/kernel/random/boot_id
+	NetNS     uint64 `json:"netns"` // SO_NETNS_COOKIE, unique until the next boot; or the inode of the namespace
+}
+
+// Errors of OpenJournal.
+var (
+	ErrNoJournal = errors.New("there is no journal")
+	ErrElsewhere = errors.New("it belongs to another network namespace")
+	ErrInUse     = errors.New("its process is still alive")
+)
+
+func (h *Handle) owner(name string) Owner {
+	return Owner{Interface: name, PID: os.Getpid(), Boot: bootID(), NetNS: h.netns}
+}
+
+func (o Owner) line() ([]byte, error) {
+	line, err := json.Marshal(o)
+	return append(line, '\n'), err
+}
+
+// stateDir is where this network namespace's journals are, and what tunnels share in it.
+func (h *Handle) stateDir() string { return filepath.Join(stateRoot, strconv.FormatUint(h.netns, 16)) }
+
+func (h *Handle) journalPath(name string) string {
+	return filepath.Join(h.stateDir(), name+journalSuffix)
+}
+
+// OpenJournal reads what a tunnel of that name has left, to undo it; until Undo or Close nobody else can open it. ErrNoJournal:
+// nothing. ErrInUse: its process lives, and the journal can be read only. ErrElsewhere: there is none here but one in another
+// network namespace, of which only the Owner is returned. One of an earlier boot is removed, as nothing of what it tells is
+// there any more, and so ErrNoJournal.
+func (h *Handle) OpenJournal(name string) (*Journal, error) {
+	j := &Journal{h: h, path: h.journalPath(name)}
+	f, err := lockedFile(j.path, os.O_RDWR)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return h.elsewhere(name)
+	case errors.Is(err, unix.EWOULDBLOCK):
+		text, err := os.ReadFile(j.path)
+		if err != nil {
+			return nil, fmt.Errorf("journal: %w", err)
+		}
+		if _, err := j.read(text); err != nil {
+			return nil, err
+		}
+		return j, fmt.Errorf("%s: %w", j.path, ErrInUse)
+	case err != nil:
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	text, err := io.ReadAll(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("journal: %w", err), f.Close())
+	}
+	whole, err := j.read(text)
+	switch {
+	case err != nil:
+		f.Close()
+		return nil, err
+	case !whole || j.owner.Boot != bootID():
+		return nil, errors.Join(ErrNoJournal, os.Remove(j.path), f.Close())
+	}
+	j.file = f
+	return j, nil
+}
+
+// read takes the journal from its file's text. Not whole: there is no owner in it.
+func (j *Journal) read(text []byte) (whole bool, err error) {
+	first, rest, whole := bytes.Cut(text, []byte("\n"))
+	if !whole || json.Unmarshal(first, &j.owner) != nil {
+		return false, nil
+	}
+	j.end = int64(len(first) + 1)
+	for {
+		var line []byte
+		if line, rest, whole = bytes.Cut(rest, []byte("\n")); !whole {
+			return true, nil // one that was not written to its end was not made
+		}
+		if len(line) > 0 && line[0] != crossed {
+			s, err := readStep(line)
+			if err != nil {
+				return true, fmt.Errorf("%s: %w", j.path, err)
+			}
+			j.steps = append(j.steps, entry{s, j.end})
+		}
+		j.end += int64(len(line) + 1)
+	}
+}
+
+// elsewhere looks for a journal of that name in other network namespaces.
+func (h *Handle) elsewhere(name string) (*Journal, error) {
+	all, _ := filepath.Glob(filepath.Join(stateRoot, "*", "*"+journalSuffix)) // the pattern is right
+	for _, path := range all {
+		if filepath.Base(path) != name+journalSuffix {
+			continue
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		j := &Journal{h: h, path: path}
+		if first, _, whole := bytes.Cut(text, []byte("\n")); whole && json.Unmarshal(first, &j.owner) == nil && j.owner.Boot == bootID() {
+			return j, fmt.Errorf("%s: %w", path, ErrElsewhere)
+		}
+	}
+	return nil, ErrNoJournal
+}
+
+// journalLine is how a step stands in the file.
+type journalLine struct {
+	Kind string          `json:"kind"`
+	Step json.RawMessage `json:"step"`
+}
+
+func stepLine(s Step) ([]byte, error) {
+	body, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	line, err := json.Marshal(journalLine{kindOf(s), body})
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	return append(line, '\n'), nil
+}
+
+func kindOf(s Step) string {
+	for kind, make := range kinds {
+		if reflect.TypeOf(make()) == reflect.TypeOf(s) {
+			return kind
+		}
+	}
+	panic(fmt.Sprintf("netconf: %T is not among the kinds of steps", s))
+}
+
+func readStep(line []byte) (Step, error) {
+	var l journalLine
+	if err := json.Unmarshal(line, &l); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	make, known := kinds[l.Kind]
+	if !known {
+		return nil, fmt.Errorf("journal: a step of a kind %q, which this version does not know", l.Kind)
+	}
+	s := make()
+	if err := json.Unmarshal(l.Step, s); err != nil {
+		return nil, fmt.Errorf("journal: %s: %w", l.Kind, err)
+	}
+	return s, nil
+}
+
+func bootID() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // "" is as good, where there is none
+	return strings.TrimSpace(string(id))
+}

@@ -1,0 +1,55 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+
+	"stunnel/test/lab"
+)
+
+// quickFile is a file for wg-quick(8) and server i.
+func (w *fullWorld) quickFile(name string, i int) string {
+	s := w.servers[i]
+	return w.File("client/"+name+".conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/32, %s/128\n[Peer]\nPublicKey = %s\nAllowedIPs = %s\nEndpoint = %s:51820\n",
+		s.clientKeys.private, s.inner, s.inner6, s.keys.public, everything, s.outer))
+}
+
+func needWgQuick(t *testing.T) {
+	t.Helper()
+	for _, command := range []string{"wg-quick", "wireguard-go"} {
+		lab.Need(t, command)
+	}
+}
+
+func TestAFullTunnelBesideOneOfWgQuick(t *testing.T) {
+	needWgQuick(t)
+	w := newFullWorld(t, 2)
+	before := wholeState(w.client)
+	quick := w.quickFile("quick", 0)
+	w.client.Run("wg-quick", "up", quick)
+	w.carries(0, "wg-quick's alone")
+	withQuick := wholeState(w.client)
+	p := up(w.client, w.file("full", 1, everything, ""))
+	w.carries(1, "ours after wg-quick's")
+	p.Stop()
+	sameWholeState(t, w.client, withQuick, "after ours")
+	w.carries(0, "wg-quick's again")
+	w.client.Run("wg-quick", "down", quick)
+	w.client.Run("sysctl", "-qw", "net.ipv4.conf.all.src_valid_mark=0") // which it leaves, always
+	sameWholeState(t, w.client, before, "after all")
+}
+
+func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
+	needWgQuick(t)
+	w := newFullWorld(t, 2)
+	before := wholeState(w.client)
+	p := up(w.client, w.file("full", 1, everything, ""))
+	w.carries(1, "ours alone")
+	quick := w.quickFile("quick", 0)
+	w.client.Run("wg-quick", "up", quick)
+	w.carries(0, "wg-quick's after ours")
+	w.client.Run("wg-quick", "down", quick)
+	w.carries(1, "ours again")
+	p.Stop()
+	sameWholeState(t, w.client, before, "after all")
+}
