@@ -281,11 +281,16 @@ func (u *upward) takeBack() error {
 		return err
 	}
 	u.log.Warn("an earlier process of this tunnel was killed; what it has left is taken back", "pid", left.Owner().PID)
+	u.locked = u.file.Interface.KillSwitch && slices.ContainsFunc(left.Steps(), isKillSwitch)
 	for _, s := range left.Steps() {
-		u.log.Info(fmt.Sprintf("was left: %s", s))
+		if u.locked && isKillSwitch(s) {
+			u.log.Info("was left, and stays in force: the kill switch")
+		} else {
+			u.log.Info(fmt.Sprintf("was left: %s", s))
+		}
 	}
-	if u.file.Interface.KillSwitch && slices.ContainsFunc(left.Steps(), isKillSwitch) {
-		u.journal, u.locked = left, true
+	if u.locked {
+		u.journal = left
 		return errors.Join(left.UndoBut(isKillSwitch), left.Resume())
 	}
 	defer left.Close()

@@ -56,6 +56,10 @@ var tools = map[string]func(args []string) error{
 	"tool-watch":        watch,
 	"tool-http":         serveHTTP,
 	"tool-without-nft":  withoutNft,
+	"tool-flows":        flows,
+	"tool-pester":       pester,
+	"tool-web":          web,
+	"tool-advertise":    advertise,
 }
 
 func send(dialer *net.Dialer, args []string) error {
