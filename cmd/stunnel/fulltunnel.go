@@ -77,14 +77,20 @@ func fileDivision(f *conf.File) division {
 // mark chooses the mark of the tunnel's own packets, if they need one, and sends what has it by the main table. From then on
 // no other stunnel's tunnel takes it either.
 func (p *plan) mark() {
-	in, apart := &p.file.Interface, len(fileDivision(p.file).apart()) > 0
-	if (apart || in.KillSwitch) && (in.FwMark == nil || *in.FwMark == 0) {
-		p.tell("fwmark", "the first number from 51820 that is free, as mark and as routing table")
-	}
-	if apart {
+	if len(fileDivision(p.file).apart()) > 0 {
+		if !p.file.Interface.KillSwitch { // else it has been told
+			p.tellMark()
+		}
 		p.tell("rule", "0: packets of the tunnel itself, which have the mark, by the main table (IPv4 and IPv6)")
 	}
 	p.do(func(ctx context.Context, u *upward) error { return u.mark(ctx) })
+}
+
+// tellMark tells where the mark comes from, if the file does not say.
+func (p *plan) tellMark() {
+	if in := &p.file.Interface; in.FwMark == nil || *in.FwMark == 0 {
+		p.tell("fwmark", "the first number from 51820 that is free, as mark and as routing table")
+	}
 }
 
 func (u *upward) mark(ctx context.Context) error {

@@ -25,7 +25,7 @@ func (p *plan) gateway() {
 		outer = strings.Join(in.Masquerade.Interfaces, ", ")
 	}
 	p.tell("firewall", "where rules of others would drop what %s and %s exchange, rules that let it pass are put in front", p.file.Name, outer)
-	p.tell("forwarding", "of IPv4 and IPv6, for %s and %s", p.file.Name, outer)
+	p.tell("forward", "IPv4 and IPv6 are forwarded by %s and %s", p.file.Name, outer)
 	p.do(func(ctx context.Context, u *upward) error { return u.forward(ctx) })
 }
 

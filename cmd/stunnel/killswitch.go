@@ -16,19 +16,16 @@ func (p *plan) killSwitch() {
 	if !in.KillSwitch {
 		return
 	}
-	var allowed []string
+	p.tellMark()
+	except := []string{"its own packets", "DHCP", "neighbour discovery"}
 	if in.KillSwitchAllow.LAN {
-		allowed = append(allowed, "the private networks that this machine is connected to")
+		except = append(except, "the private networks that this machine is connected to then")
 	}
-	if list := in.KillSwitchAllow.Prefixes; len(list) > 0 {
-		allowed = append(allowed, join(list))
+	for _, prefix := range in.KillSwitchAllow.Prefixes {
+		except = append(except, prefix.String())
 	}
-	also := ""
-	if len(allowed) > 0 {
-		also = ", and to " + strings.Join(allowed, ", ")
-	}
-	p.tell("killswitch", "nothing leaves but through %s, by its own packets, DHCP and neighbour discovery%s; it stays if the process is killed (nft table inet %s)",
-		p.file.Name, also, netconf.KillSwitchTable(p.file.Name))
+	p.tell("lock", "kill switch, which stays if the process is killed: nothing leaves but through %s, except %s (nft table inet %s)",
+		p.file.Name, strings.Join(except, ", "), netconf.KillSwitchTable(p.file.Name))
 }
 
 // lock puts the kill switch in force.

@@ -141,6 +141,8 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
 		{inInterface("Table = main") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("AllowedIPs = 0.0.0.0/0"), "peer.conf:8: AllowedIPs has 0.0.0.0/0 and not ::/0: where this host has IPv6, that goes on outside the tunnel"},
+		{"[Interface]\nKillSwitch = yes\n" + inPeer("AllowedIPs = 0.0.0.0/0")[len("[Interface]\n"):], "peer.conf:9: AllowedIPs has 0.0.0.0/0 and not ::/0: KillSwitch = yes blocks all IPv6"},
+		{"[Interface]\nKillSwitch = yes\n" + inPeer("AllowedIPs = ::/0")[len("[Interface]\n"):], "peer.conf:9: AllowedIPs has ::/0 and not 0.0.0.0/0: KillSwitch = yes blocks all IPv4"},
 		{inPeer("AllowedIPs = ::/0"), "peer.conf:8: AllowedIPs has ::/0 and not 0.0.0.0/0: IPv4 goes on outside the tunnel"},
 		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
