@@ -30,6 +30,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			demoCommand(),
 			upCommand(),
 			downCommand(),
+			unlockCommand(),
 			showCommand(),
 			checkCommand(),
 			stripCommand(),

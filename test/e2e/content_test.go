@@ -57,6 +57,10 @@ var tools = map[string]func(args []string) error{
 	"tool-dns":          serveDNS,
 	"tool-http":         serveHTTP,
 	"tool-without-nft":  withoutNft,
+	"tool-flows":        flows,
+	"tool-pester":       pester,
+	"tool-web":          web,
+	"tool-advertise":    advertise,
 }
 
 func send(dialer *net.Dialer, args []string) error {

@@ -15,6 +15,7 @@ func (p *parser) check() {
 	p.checkMTU()
 	p.checkDNS()
 	p.checkSourceRules()
+	p.checkGateway()
 	for i, peer := range p.file.Peers {
 		lines := p.peers[i]
 		if lines.psk != 0 && lines.pskFile != 0 {
@@ -118,6 +119,10 @@ func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 	at6, all6 := seen[v6]
 	switch {
 	case !p.file.Interface.Table.Auto:
+	case p.file.Interface.KillSwitch && all4 && !all6:
+		p.warn(at4, "AllowedIPs has %s and not %s: KillSwitch = yes blocks all IPv6", v4, v6)
+	case p.file.Interface.KillSwitch && all6 && !all4:
+		p.warn(at6, "AllowedIPs has %s and not %s: KillSwitch = yes blocks all IPv4", v6, v4)
 	case all4 && !all6:
 		p.warn(at4, "AllowedIPs has %s and not %s: where this host has IPv6, that goes on outside the tunnel", v4, v6)
 	case all6 && !all4:

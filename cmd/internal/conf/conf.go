@@ -1,6 +1,6 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with nine of our own
-// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Metric`
-// and `SourceRules` in [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with thirteen of our own
+// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Metric`,
+// `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp` in [Interface]).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -48,6 +48,10 @@ type Interface struct {
 	TrustedChecksums bool // let partial checksums travel so between two stunnels; true if the file does not say
 	Lanes            int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
 	SaveConfig       bool // false: not supported yet, and refused
+	KillSwitch       bool // nothing leaves the host but through the tunnel
+	KillSwitchAllow  KillSwitchAllow
+	Masquerade       Masquerade
+	MSSClamp         MSSClamp
 }
 
 // Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it

@@ -27,6 +27,7 @@ type parser struct {
 	names          map[string]int // of the peers -> line
 	addressLines   []int          // of file.Interface.Address[i]
 	routedLine     int            // of the first DNS domain with a ~
+	allowLine      int            // of the last KillSwitchAllow
 
 	tables tableNames
 }
