@@ -110,7 +110,7 @@ func (u *upward) change(ctx context.Context, s netconf.Step) error {
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return withHint(err, "another program has it: ss -lunp shows which; or choose another ListenPort")
+		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another ListenPort")
 	}
 	if err == nil {
 		u.log.Info(fmt.Sprintf("listening on UDP port %d", u.tunnel.engine.Status().ListenPort))
