@@ -255,3 +255,36 @@ func TestTwoGatewaysOnOneHostInAllOrders(t *testing.T) {
 		sameWholeState(t, f.gateway, before, "at the end")
 	}
 }
+
+func TestAFaultOrAKillAtAnyStepOfALockedGatewayLeavesNothing(t *testing.T) {
+	w := newFullWorld(t, 1)
+	w.client.Input("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }\n", "nft", "-f", "-")
+	w.faultEverywhere(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"))
+}
+
+func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {
+	for name, c := range map[string]struct{ prepare, lines, words, hint string }{
+		"kill switch without nftables": {"", "KillSwitch = yes\n", "this kernel lacks nftables", ""},
+		"gateway without nftables":     {"", "Masquerade = yes\n", "this kernel lacks nftables", ""},
+		"read-only sysctls":            {"mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys", "Masquerade = yes\n", "net.ipv4.conf.full.forwarding can't be set to 1", "container"},
+		"no such interface":            {"true", "Masquerade = eth7\n", "there is no interface eth7", "ip link"},
+		"no default route":             {"ip route flush table main; ip -6 route flush default", "Masquerade = yes\n", "there is no default route", "Masquerade = eth0"},
+		"another's kill switch":        {"nft 'table inet stunnel-other/killswitch { chain forward { type filter hook forward priority 400; policy drop; }; }'", "Masquerade = yes\n", "would be dropped by nftables: table inet stunnel-other/killswitch", "stunnel unlock other"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newFullWorld(t, 1)
+			command := []string{binary, "up"}
+			if c.prepare == "" {
+				command = append(tool("tool-without-nft"), command...)
+			} else {
+				w.client.Run("sh", "-ec", c.prepare)
+			}
+			before := wholeState(w.client)
+			out, err := w.client.Try(append(command, w.file("full", 0, farAway+"/32", c.lines))...)
+			if err == nil || !strings.Contains(out, c.words) || !strings.Contains(out, c.hint) {
+				t.Errorf("%v\n%s", err, out)
+			}
+			sameWholeState(t, w.client, before, "after the failure")
+		})
+	}
+}
