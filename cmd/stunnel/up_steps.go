@@ -42,6 +42,9 @@ func (u *upward) ready(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := u.keepRules(); err != nil {
+		return err
+	}
 	u.log.Info(readyMessage)
 	if u.daemon == nil {
 		return nil

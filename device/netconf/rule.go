@@ -139,7 +139,7 @@ func (h *Handle) TunnelRules(ipv6 bool, mark, table uint32, suppress int) ([]*Ru
 	}
 	var add []*Rule
 	for _, other := range foreignMarks(there) {
-		add = append(add, &Rule{IPv6: ipv6, Mark: other, Table: unix.RT_TABLE_MAIN, Suppress: -1})
+		add = append(add, exemption(ipv6, other))
 	}
 	add = append(add,
 		&Rule{IPv6: ipv6, Not: true, Mark: mark, Table: unix.RT_TABLE_MAIN, Suppress: suppress},
@@ -150,6 +150,33 @@ func (h *Handle) TunnelRules(ipv6 bool, mark, table uint32, suppress int) ([]*Ru
 	}
 	for i := range add {
 		add[i].Priority = first + i
+	}
+	return add, nil
+}
+
+// exemption is the rule for what another program's tunnel has sealed.
+func exemption(ipv6 bool, mark uint32) *Rule {
+	return &Rule{IPv6: ipv6, Mark: mark, Table: unix.RT_TABLE_MAIN, Suppress: -1}
+}
+
+// Exemptions are what ours, a tunnel's rules, lack when other programs' tunnels have come up since: see TunnelRules.
+func (h *Handle) Exemptions(ours []*Rule) (add []*Rule, err error) {
+	for _, ipv6 := range []bool{false, true} {
+		first := slices.IndexFunc(ours, func(r *Rule) bool { return r.IPv6 == ipv6 && r.Not })
+		if first < 0 {
+			continue
+		}
+		there, err := h.rules(ipv6)
+		if err != nil {
+			return nil, err
+		}
+		for _, mark := range foreignMarks(there) {
+			if !slices.ContainsFunc(ours, func(r *Rule) bool { return r.IPv6 == ipv6 && !r.Not && r.Mark == mark }) {
+				r := exemption(ipv6, mark)
+				r.Priority = ours[first].Priority - 1 // if a later tunnel has a rule there, this one comes behind it
+				add = append(add, r)
+			}
+		}
 	}
 	return add, nil
 }

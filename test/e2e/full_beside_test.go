@@ -47,6 +47,10 @@ func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
 	w.carries(1, "ours alone")
 	quick := w.quickFile("quick", 0)
 	w.client.Run("wg-quick", "up", quick)
+	// Until wg-quick has made its rule nothing tells its packets from those of other programs.
+	p.Await("full: rule 32763: fwmark 0xca6d lookup main")
+	p.Await("IPv6 rule 32763: fwmark 0xca6d lookup main")
+	w.forgetInside()
 	w.carries(0, "wg-quick's after ours")
 	w.client.Run("wg-quick", "down", quick)
 	w.carries(1, "ours again")
