@@ -19,6 +19,7 @@ var mayImport = map[string][]string{
 	"stunnel/crypto":                    {"stunnel/crypto/chachapoly"},
 	"stunnel/crypto/chachapoly":         {},
 	"stunnel/device":                    {},
+	"stunnel/device/capture":            {},
 	"stunnel/device/netconf":            {},
 	"stunnel/transport/socket":          {},
 	"stunnel/transport/extension":       {},
@@ -26,7 +27,7 @@ var mayImport = map[string][]string{
 	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/transport", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
-	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/transport",
+	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/device/capture", "stunnel/transport",
 		"stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control"},
 }
 
