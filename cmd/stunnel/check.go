@@ -36,8 +36,18 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			warnings := file.Warnings
-			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
-				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind))
+			needed := "TUN"
+			if file.Interface.Ethernet {
+				needed = "TAP"
+			}
+			if kind := kindOf(file.Name); kind != "" && kind != needed {
+				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a %s is needed: up will refuse", file.Name, kind, needed))
+			}
+			if bridge := file.Interface.Bridge; bridge != "" {
+				if kind := kindOf(bridge); kind != "" && kind != "bridge" {
+					warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a bridge is needed: up will refuse", bridge, kind))
+				}
+				warnings = append(warnings, bridgeFilterWarnings(bridge)...)
 			}
 			if c.Bool("json") {
 				return printPlanJSON(c.App.Writer, newPlan(file), warnings)
@@ -56,6 +66,12 @@ func kindOf(name string) string {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return ""
+	}
+	if tuntap, ok := link.(*netlink.Tuntap); ok {
+		if tuntap.Mode == netlink.TUNTAP_MODE_TAP {
+			return "TAP"
+		}
+		return "TUN"
 	}
 	return link.Type()
 }

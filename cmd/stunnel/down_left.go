@@ -18,6 +18,7 @@ func downLeft(stderr io.Writer, name string) (done bool, err error) {
 		return false, err
 	}
 	defer h.Close()
+	h.Tell = func(text string) { warn(stderr, "%s", text) }
 	left, err := h.OpenJournal(name)
 	switch {
 	case errors.Is(err, netconf.ErrNoJournal):

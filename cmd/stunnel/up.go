@@ -231,20 +231,22 @@ func (u *upward) open() (err error) {
 		l.Close()
 		return err
 	}
+	u.net.Tell = func(text string) { u.log.Warn(text) }
 	if err := u.takeBack(); err != nil {
 		l.Close()
 		u.net.Close()
 		return openHint(err, command)
 	}
-	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
+	in := &u.file.Interface
+	tun, err := device.Open(device.Options{Name: name, Ethernet: in.Ethernet, MAC: newPlan(u.file).mac(), Offload: in.Offload, Queues: lanes(in.Lanes)})
 	if err != nil {
 		l.Close()
 		u.net.Close()
 		return busyHint(openHint(err, command), name)
 	}
 	u.journal = u.net.NewJournal(name)
-	u.tunnel = start(tun, u.net, l, u.log, u.file.Interface.Offload)
-	u.tunnel.tellLanes(u.file.Interface.Lanes)
+	u.tunnel = start(tun, u.net, l, u.log, in.Offload, in.Bridge != "")
+	u.tunnel.tellLanes(in.Lanes)
 	return nil
 }
 

@@ -57,6 +57,9 @@ func (u *upward) ready(ctx context.Context) error {
 // mtu is the file's, or wg-quick's choice. But below 1280 the kernel would take all IPv6 off the interface again, and say
 // nothing: where there is IPv6, packets that are cut up outside are better than that.
 func (u *upward) mtu() int {
+	if u.file.Interface.Ethernet {
+		return u.tapMTU()
+	}
 	if u.file.Interface.MTU != 0 {
 		return u.file.Interface.MTU
 	}

@@ -25,6 +25,15 @@ type Handle struct {
 
 	netns     uint64   // constant; of the network namespace, see namespaceID
 	namespace *os.File // constant; the network namespace itself
+
+	// Tell is told what an undo has left, and why; nil: nobody. It is set before the first step.
+	Tell func(text string)
+}
+
+func (h *Handle) tell(format string, args ...any) {
+	if h.Tell != nil {
+		h.Tell(fmt.Sprintf(format, args...))
+	}
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.

@@ -16,7 +16,7 @@ import (
 )
 
 // host is a network namespace of the test's own, with the interface tun0, which the tests configure, and eth0, which is
-// somebody else's: 192.0.2.1/24, a default route and an MTU of 1480.
+// somebody else's: 192.0.2.1/24, a default route and an MTU of 1480. There is a bridge, br8, without ports.
 type host struct {
 	*Handle
 	t *testing.T
@@ -45,6 +45,7 @@ func inNamespace(t *testing.T, test func(h host)) {
 		x := host{h, t}
 		x.tun("tun0")
 		x.veth("eth0", 1480)
+		x.must(nil, h.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br8"}}))
 		x.took(address("eth0", "192.0.2.1/24"))
 		x.took(&Up{Interface: "eth0"})
 		test(x)
@@ -124,7 +125,8 @@ func (h host) state() string {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		lines = append(lines, fmt.Sprintf("link %s mtu %d up %v", a.Name, a.MTU, a.Flags&net.FlagUp != 0))
+		lines = append(lines, fmt.Sprintf("link %s mtu %d up %v", a.Name, a.MTU, a.Flags&net.FlagUp != 0),
+			fmt.Sprintf("link %s mac %s port of %d", a.Name, a.HardwareAddr, a.MasterIndex))
 		addrs, err := h.nl.AddrList(l, unix.AF_UNSPEC)
 		if err != nil {
 			h.t.Error(err)
@@ -190,6 +192,8 @@ func steps() []Step {
 		&Mark{Interface: "tun0"}, MarkRule(false, 51820), MarkRule(true, 51820), sysctlFor("tun0"),
 		&MarkTable{Interface: "tun0", Mark: 51820, Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("fd07::1")}},
 		&Rule{IPv6: true, Priority: 1000, Not: true, Mark: 51820, Table: 51820, Suppress: -1},
+		&MAC{Interface: "eth0-peer", Address: "fe:00:00:00:00:01"},
+		&Bridge{Name: "br7", For: "tun0"}, &BridgePort{Interface: "eth0-peer", Bridge: "br8"},
 	)
 }
 

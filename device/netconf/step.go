@@ -30,6 +30,9 @@ var kinds = map[string]func() Step{
 	"mark":       func() Step { return new(Mark) },
 	"mark table": func() Step { return new(MarkTable) },
 	"sysctl":     func() Step { return new(Sysctl) },
+	"mac":        func() Step { return new(MAC) },
+	"bridge":     func() Step { return new(Bridge) },
+	"port":       func() Step { return new(BridgePort) },
 }
 
 // Apply takes a step that no journal keeps. Its Undo is the caller's to call, if he wants it back. When it fails it has been

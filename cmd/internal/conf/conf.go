@@ -1,6 +1,6 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with seven of our own
-// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums` and `Lanes` in
-// [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
+// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Mode`,
+// `Bridge` and `MAC` in [Interface]).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -11,6 +11,7 @@
 package conf
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
@@ -42,10 +43,13 @@ type Interface struct {
 	PostUp           []string
 	PreDown          []string
 	PostDown         []string
-	Offload          bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
-	TrustedChecksums bool // let partial checksums travel so between two stunnels; true if the file does not say
-	Lanes            int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
-	SaveConfig       bool // false: not supported yet, and refused
+	Offload          bool             // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
+	TrustedChecksums bool             // let partial checksums travel so between two stunnels; true if the file does not say
+	Lanes            int              // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
+	Ethernet         bool             // Mode = tap: the tunnel carries Ethernet frames, not IP packets
+	Bridge           string           // that the TAP becomes a port of; "": none
+	MAC              net.HardwareAddr // of the TAP; nil: made from the public key
+	SaveConfig       bool             // false: not supported yet, and refused
 }
 
 // Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it

@@ -29,6 +29,9 @@ func init() {
 		{name: "Offload", right: "yes or no", set: setOffload},
 		{name: "TrustedChecksums", right: "yes or no", set: setTrustedChecksums},
 		{name: "Lanes", right: "a number from 1 to 64", set: setLanes},
+		{name: "Mode", right: "tun or tap", set: setMode},
+		{name: "Bridge", right: "the name of a Linux bridge, as br0", set: setBridge},
+		{name: "MAC", right: "a MAC address as fe:00:00:00:00:01", set: setMAC},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
 }

@@ -185,6 +185,6 @@ func setExtensions(p *parser, l line) {
 		p.wrong(peerKeys, l, "without the line it is auto: with a stunnel what both know, with any other peer plain WireGuard")
 		return
 	}
-	peer, _ := p.peer()
-	peer.Extensions = e
+	peer, lines := p.peer()
+	peer.Extensions, lines.extensions = e, l.number
 }
