@@ -110,7 +110,7 @@ func (g *guard) check(payload []byte, now time.Duration) (ours, fresh bool) {
 }
 
 // watch has probes sent from now on, as there is a peer to speak to.
-func (n *lan) watch(now time.Duration) { n.arm(&n.guard.due, now) }
+func (n *lan) watch(now time.Duration) { n.arm(&n.guard.due, max(now, 1)) }
 
 // probe is the timer's.
 func (n *lan) probe(now time.Duration) {

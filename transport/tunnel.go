@@ -23,7 +23,9 @@ import (
 // In tap mode what is said of packets is true of Ethernet frames, from the destination
 // address to the end of the payload. Then first[i] begins with FrameRoom bytes, which
 // the caller writes, and the frame behind it: so it is 64 or 128 bytes long, or all of it.
-// Complete wants it like that; what Write gets has no room in front.
+// Complete wants it like that, also of frames that came from a peer, are partial by the
+// rules of docs/protocol-extensions.md, and go to another one. What Write gets has no room
+// in front.
 type Queue interface {
 	// Read blocks until there is a packet and returns all that are there:
 	// packet i is first[i] followed by rest[i], where first[i] is its first 64
@@ -32,7 +34,8 @@ type Queue interface {
 	// the caller's to change, until the next Read. One caller at a time.
 	Read() (first, rest [][]byte, partial []bool, err error)
 	// Complete computes the checksum of a packet that is partial, in place. Who
-	// has what Read or Look gave may call it, any number at a time.
+	// has what Read or Look gave may call it, any number at a time. In tap mode
+	// inbound does too, with frames of its own.
 	Complete(first, rest []byte)
 	// Write hands whole packets to the local stack, in order; it may change
 	// their bytes. Those that are partial (nil: none is) are taken for right

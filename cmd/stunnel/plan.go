@@ -140,6 +140,9 @@ func (p *plan) link() {
 	if !in.TrustedChecksums {
 		p.tell("checksums", "computed and verified for every packet, also between two stunnels")
 	}
+	for _, text := range describeSwitch(in) {
+		p.tell("switch", "%s", text)
+	}
 	if in.Lanes != 0 {
 		p.tell("lanes", "%d", in.Lanes)
 	}

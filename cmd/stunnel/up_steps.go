@@ -140,9 +140,13 @@ func (u *upward) configure(ctx context.Context) error {
 func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 	in := &f.Interface
 	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, FwMark: in.FwMark, TrustedChecksums: &in.TrustedChecksums}
+	configureSwitch(&c, in)
 	for i, p := range f.Peers {
 		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive,
 			Extensions: &p.Extensions}
+		if len(p.MACs) > 0 {
+			pc.MACs = &p.MACs
+		}
 		if p.Name != "" {
 			pc.Name = &p.Name
 		}
@@ -155,6 +159,18 @@ func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 		c.Peers = append(c.Peers, pc)
 	}
 	return c
+}
+
+// configureSwitch adds how frames are switched; where the file does not say, the engine has its defaults.
+func configureSwitch(c *transport.Config, in *conf.Interface) {
+	if in.MACAgeing != 0 {
+		c.MACAgeing = &in.MACAgeing
+	}
+	if in.MACLimit != 0 {
+		c.MACLimit = &in.MACLimit
+	}
+	c.StormLimit = in.StormLimit
+	c.Forward, c.PortSecurity, c.LinkLocalFrames = &in.Forward, &in.PortSecurity, &in.LinkLocalFrames
 }
 
 // resolvePatience is how long a resolver may take before we say what we wait for.

@@ -111,6 +111,12 @@ func TestFramesOfTheVectorsMayBePartial(t *testing.T) {
 			if !MayBePartial(f, len(f)) {
 				t.Errorf("%s: it may not be partial", v.Name)
 			}
+			if h, _ := Parse(f); h.Size > HeaderSize {
+				binary.BigEndian.PutUint16(f[h.Size-6:], typeOldServiceTag)
+				if MayBePartial(f, len(f)) {
+					t.Errorf("%s: it may be partial behind an old tag", v.Name)
+				}
+			}
 		}
 	}
 	for _, v := range vectors.Refused {

@@ -6,13 +6,24 @@ import "encoding/binary"
 // most: tags, IPv6, TCP.
 const MaxPartialHeader = MaxHeaderSize + 40 + 20
 
+// hasOldTag reports whether one of the tags in a header of size bytes is of the old kind:
+// no stack leaves a checksum open behind that.
+func hasOldTag(b []byte, size int) bool {
+	for at := HeaderSize - 2; at < size-2; at += tagSize {
+		if binary.BigEndian.Uint16(b[at:]) == typeOldServiceTag {
+			return true
+		}
+	}
+	return false
+}
+
 // MayBePartial reports whether a frame of length bytes that begins with b, at least its
 // first [MaxPartialHeader] bytes or all of it, may be on its way without a TCP or UDP
 // checksum: the rules of docs/protocol-extensions.md, under "Trusted checksums" and
 // "Ethernet frames". Headers and length alone then say all that is needed to compute it.
 func MayBePartial(b []byte, length int) bool {
 	h, ok := Parse(b)
-	if !ok {
+	if !ok || hasOldTag(b, h.Size) {
 		return false
 	}
 	ip, left := b[h.Size:], length-h.Size

@@ -1,6 +1,7 @@
 // Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
-// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Mode`,
-// `Bridge` and `MAC` in [Interface]).
+// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Mode`,
+// `Bridge` and `MAC` in [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`,
+// `PortSecurity` and `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -50,6 +51,14 @@ type Interface struct {
 	Bridge           string           // that the TAP becomes a port of; "": none
 	MAC              net.HardwareAddr // of the TAP; nil: made from the public key
 	SaveConfig       bool             // false: not supported yet, and refused
+
+	// How frames are switched (Mode = tap).
+	MACAgeing       time.Duration // 0: transport.DefaultMACAgeing
+	MACLimit        int           // addresses learned behind one peer; 0: transport.DefaultMACLimit
+	StormLimit      *int          // flooded frames per second from one peer, 0: any number; nil: transport.DefaultStormLimit
+	Forward         bool          // between peers
+	PortSecurity    bool
+	LinkLocalFrames bool // to 01:80:c2:00:00:0x pass
 }
 
 // Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it
@@ -71,6 +80,7 @@ type Peer struct {
 	Endpoint            string               // host:port as written, see ResolveEndpoint; "" when it has none
 	PersistentKeepalive time.Duration        // 0: off
 	Extensions          transport.Extensions // auto if the file does not say
+	MACs                []transport.MAC      // from which alone frames may come; empty: from any
 }
 
 // Title is how output calls the peer: by its name, or else by its public key.

@@ -34,6 +34,7 @@ func init() {
 		{name: "MAC", right: "a MAC address as fe:00:00:00:00:01", set: setMAC},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 	}
+	interfaceKeys = append(interfaceKeys, switchKeys()...)
 }
 
 // MaxLanes is more than any machine is known to gain from.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"stunnel/cmd/internal/conf/nearest"
+	"stunnel/transport"
 )
 
 // Parse reads the text of a configuration file. The path gives the interface its name and the errors their place;
@@ -20,12 +21,13 @@ type parser struct {
 	faults
 	file File
 
-	section        string         // lower case; "" before the first, "?" in an unknown one
-	lines          map[string]int // of the keys of the present section that may stand there once
-	interfaceLines map[string]int // the same of [Interface], which may be taken up again
-	peers          []peerLines    // of file.Peers[i]
-	names          map[string]int // of the peers -> line
-	addressLines   []int          // of file.Interface.Address[i]
+	section        string                // lower case; "" before the first, "?" in an unknown one
+	lines          map[string]int        // of the keys of the present section that may stand there once
+	interfaceLines map[string]int        // the same of [Interface], which may be taken up again
+	peers          []peerLines           // of file.Peers[i]
+	names          map[string]int        // of the peers -> line
+	addressLines   []int                 // of file.Interface.Address[i]
+	macs           map[transport.MAC]int // of peers -> line; nil: none yet
 
 	tables tableNames
 }
