@@ -47,9 +47,15 @@ func setMAC(p *parser, l line) {
 func (p *parser) checkMode() {
 	in := &p.file.Interface
 	if !in.Ethernet {
-		for _, key := range []string{"Bridge", "MAC"} {
+		const why = "%s is for Ethernet frames, and without Mode = tap the tunnel carries IP packets"
+		for _, key := range append([]string{"Bridge", "MAC"}, names(switchKeys())...) {
 			if at := p.interfaceLines[key]; at != 0 {
-				p.fail(at, "write Mode = tap too", "%s is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", key)
+				p.fail(at, "write Mode = tap too", why, key)
+			}
+		}
+		for _, peer := range p.file.Peers {
+			if len(peer.MACs) > 0 {
+				p.fail(p.macs[peer.MACs[0]], "write Mode = tap too", why, "MACs")
 			}
 		}
 		return
