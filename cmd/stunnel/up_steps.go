@@ -165,8 +165,11 @@ func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 	return c
 }
 
-// configureSwitch adds how frames are switched; where the file does not say, the engine has its defaults.
+// configureSwitch adds how frames are switched, if they are; where the file does not say, the engine has its defaults.
 func configureSwitch(c *transport.Config, in *conf.Interface) {
+	if !in.Ethernet {
+		return
+	}
 	if in.MACAgeing != 0 {
 		c.MACAgeing = &in.MACAgeing
 	}
