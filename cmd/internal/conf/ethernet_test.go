@@ -13,6 +13,9 @@ const tap = "[Interface]\nPrivateKey = " + private + "\nAddress = 10.9.0.1/24\nM
 
 func inTap(line string) string { return strings.Replace(tap, "# ", line, 1) }
 
+// inTapPeer appends a line to tap's [Peer], as line 9.
+func inTapPeer(text string) string { return tap + text + "\n" }
+
 func TestAModeAndItsKeysAreUnderstood(t *testing.T) {
 	if f := mustParse(t, valid); f.Interface.Ethernet || f.Interface.Bridge != "" || f.Interface.MAC != nil {
 		t.Errorf("without a mode: %+v", f.Interface)
@@ -35,6 +38,8 @@ func TestWhatAModeMakesNoSenseOfIsAnError(t *testing.T) {
 		{inInterface("Mode = bridge"), `peer.conf:5: Mode "bridge" is wrong; right is tun or tap`, "without the line it is tun"},
 		{inInterface("Bridge = br0"), "peer.conf:5: Bridge is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 		{inInterface("MAC = fe:00:00:00:00:01"), "peer.conf:5: MAC is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inInterface("StormLimit = 100"), "peer.conf:5: StormLimit is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inPeer("MACs = 02:00:00:00:00:01"), "peer.conf:8: MACs is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 		{inTap("Bridge = br0/1"), `peer.conf:5: Bridge: "br0/1" has other characters than a-z, A-Z, 0-9 and _=+.-`, ""},
 		{inTap("Bridge = a-name-too-long-"), `peer.conf:5: Bridge: "a-name-too-long-" has 16 characters, and an interface can have 15`, ""},
 		{inTap("Bridge = peer"), "peer.conf:5: Bridge peer is the interface of this file itself", "br0"},
