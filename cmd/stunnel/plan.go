@@ -27,6 +27,7 @@ type planStep struct {
 // newPlan has the order of everything. It is wg-quick(8)'s, hooks included.
 func newPlan(f *conf.File) *plan {
 	p := &plan{file: f}
+	p.killSwitch()
 	p.tell("interface", "%s", f.Name)
 	p.hook("PreUp", f.Interface.PreUp)
 	p.engine()
@@ -36,6 +37,9 @@ func newPlan(f *conf.File) *plan {
 	p.link()
 	p.separateRoutes()
 	p.routes()
+	p.sourceRules()
+	p.dns()
+	p.gateway()
 	p.hook("PostUp", f.Interface.PostUp)
 	p.ready()
 	p.hookDown("PreDown", f.Interface.PreDown)

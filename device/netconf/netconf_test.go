@@ -190,6 +190,8 @@ func steps() []Step {
 		&Mark{Interface: "tun0"}, MarkRule(false, 51820), MarkRule(true, 51820), sysctlFor("tun0"),
 		&MarkTable{Interface: "tun0", Mark: 51820, Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("fd07::1")}},
 		&Rule{IPv6: true, Priority: 1000, Not: true, Mark: 51820, Table: 51820, Suppress: -1},
+		&KillSwitch{Interface: "tun0", Mark: 51820, Allow: prefixes("198.51.100.0/24"), LAN: true},
+		&Gateway{Interface: "tun0", Masquerade: true, MSS: PathMSS}, &RouterIPv6{For: "tun0"},
 	)
 }
 

@@ -3,6 +3,7 @@ package netconf
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -19,6 +20,7 @@ type Rule struct {
 	Priority int
 	Not      bool // for packets that do not have the mark
 	Mark     uint32
+	From     netip.Prefix `json:",omitzero"` // for packets with such a source; the zero Prefix: any
 	Table    uint32
 	Suppress int // routes in the table whose prefix has this many bits or fewer do not count; -1: all count
 }
@@ -32,7 +34,13 @@ func (r *Rule) String() string {
 	if r.Not {
 		text += " not"
 	}
-	text += fmt.Sprintf(" fwmark 0x%x lookup ", r.Mark)
+	if r.From.IsValid() {
+		text += fmt.Sprintf(" from %s", r.From)
+	}
+	if r.Mark != 0 || !r.From.IsValid() {
+		text += fmt.Sprintf(" fwmark 0x%x", r.Mark)
+	}
+	text += " lookup "
 	if r.Table == unix.RT_TABLE_MAIN {
 		text += "main"
 	} else {
@@ -53,7 +61,8 @@ func (r *Rule) Look(h *Handle) (done bool, err error) {
 		return false, err
 	}
 	for _, t := range there {
-		if t.Priority == r.Priority && t.Mark == r.Mark && t.Invert == r.Not && t.Table == int(r.Table) && t.SuppressPrefixlen == r.Suppress {
+		if t.Priority == r.Priority && t.Mark == r.Mark && t.Invert == r.Not && t.Table == int(r.Table) && t.SuppressPrefixlen == r.Suppress &&
+			r.isFrom(t.Src) {
 			return false, fmt.Errorf("%s: it is there already, and not of this tunnel: %w", r, unix.EEXIST)
 		}
 	}
@@ -79,7 +88,15 @@ func (r *Rule) rule() *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family, n.Priority, n.Invert, n.Mark = familyOf(r.IPv6), r.Priority, r.Not, r.Mark
 	n.Table, n.SuppressPrefixlen, n.Protocol = int(r.Table), r.Suppress, ruleProtocol
+	if r.From.IsValid() {
+		n.Src = ipNet(r.From)
+	}
 	return n
+}
+
+func (r *Rule) isFrom(source *net.IPNet) bool {
+	p, _ := prefixOf(source) // the zero Prefix where the rule is for any
+	return p == r.From
 }
 
 func familyOf(ipv6 bool) int {

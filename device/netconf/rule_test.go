@@ -59,7 +59,7 @@ func (h host) withDefaults() {
 	l, err := h.link("eth0")
 	h.must(nil, err)
 	for _, p := range []string{"0.0.0.0/0", "::/0"} {
-		r := newRoute(l.Attrs().Index, netip.MustParsePrefix(p), unix.RT_TABLE_MAIN)
+		r := (&Routes{Index: l.Attrs().Index}).route(netip.MustParsePrefix(p))
 		h.must(nil, h.nl.RouteAdd(r))
 	}
 }
