@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 )
 
@@ -204,4 +205,12 @@ func LegacyTables() (names []string) {
 		}
 	}
 	return names
+}
+
+// conntrackMatch is iptables' `-m conntrack --ctstate RELATED,ESTABLISHED`.
+func conntrackMatch() []expr.Any {
+	info := &xt.ConntrackMtinfo3{}
+	info.MatchFlags = uint16(xt.ConntrackState)
+	info.StateMask = uint16(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+	return []expr.Any{&expr.Match{Name: "conntrack", Rev: 3, Info: info}}
 }
