@@ -63,7 +63,7 @@ func TestTwoKilledFullTunnelsAreTakenBackInAnyOrder(t *testing.T) {
 
 func TestAFaultOrAKillAtAnyStepOfUpLeavesNothing(t *testing.T) {
 	w := newFullWorld(t, 1)
-	n := w.failAtEveryStep("error:look", "error:before", "error:after", "kill:before", "kill:after")
+	n := w.failAtEveryStep(w.file("full", 0, everything+", 10.8.0.0/16", ""), "error:look", "error:before", "error:after", "kill:before", "kill:after")
 	t.Logf("%d faults and kills, nothing left after any", n)
 }
 
@@ -76,19 +76,19 @@ func TestAFaultOrAKillAtAnyStepLeavesAPersistentInterfaceAsItWas(t *testing.T) {
 	if status := up(w.client, w.file("full", 0, everything, "")).Stop(); status != 0 {
 		t.Fatalf("exit status %d", status)
 	}
-	n := w.failAtEveryStep("error:after", "kill:before", "kill:after")
+	n := w.failAtEveryStep(w.file("full", 0, everything+", 10.8.0.0/16", ""), "error:after", "kill:before", "kill:after")
 	t.Logf("%d faults and kills, nothing left after any", n)
 }
 
-// failAtEveryStep lets the client's `up` fail, or die and be taken back, at each step, and checks that all is as before.
-func (w *fullWorld) failAtEveryStep(faults ...string) (injected int) {
+// failAtEveryStep lets the client's `up` of this file, full.conf, fail, or die and be taken back, at each step, and checks that all
+// is as before.
+func (w *fullWorld) failAtEveryStep(path string, faults ...string) (injected int) {
 	t := w.t
 	t.Helper()
 	program, err := faulty()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := w.file("full", 0, everything+", 10.8.0.0/16", "")
 	before := wholeState(w.client)
 	for _, fault := range faults {
 		for step := 1; ; step++ {
