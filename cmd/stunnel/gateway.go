@@ -10,13 +10,18 @@ import (
 	"stunnel/device/netconf"
 )
 
-// gateway lets the peers out through this host.
+// gateway is what packets that are forwarded go through. It is there before the link is up, and after it is down: on a host
+// that forwards anyway none leaves with a source that is known only inside the tunnel.
 func (p *plan) gateway() {
-	in := &p.file.Interface
 	if g := p.gatewayStep(); g.Masquerade || g.MSS != 0 {
 		p.tell("gateway", "%s", strings.TrimPrefix(g.String(), "gateway: "))
 		p.do(func(ctx context.Context, u *upward) error { return u.step(ctx, g) })
 	}
+}
+
+// forward lets the peers out through this host, once all else is there.
+func (p *plan) forward() {
+	in := &p.file.Interface
 	if !in.Masquerade.On {
 		return
 	}
