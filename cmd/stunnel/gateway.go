@@ -64,7 +64,7 @@ func (u *upward) forward(ctx context.Context) error {
 		u.log.Info(fmt.Sprintf("firewall: packets are let pass in %s, which would have dropped them", place))
 	}
 	if legacy := netconf.LegacyTables(); len(legacy) > 0 {
-		u.log.Warn("rules of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
+		u.log.Warn("tables of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
 	}
 	steps, err := u.net.Forwarding(u.file.Name, outer, u.hasIPv6())
 	if err != nil {
