@@ -162,6 +162,9 @@ func TestUnlockLiftsTheKillSwitchOfADeadTunnel(t *testing.T) {
 	a := up(f.client, f.clientConf)
 	a.Kill()
 	f.mustBlock(t, "killed", func() {})
+	if out := f.client.Run(binary, "show"); !strings.Contains(out, "the kill switch of tun0 is in force, and its tunnel does not run") {
+		t.Errorf("show says %s", out)
+	}
 	if out, err := f.client.Try(binary, "unlock", "tun1"); err == nil || !strings.Contains(out, "tun0") {
 		t.Errorf("unlock of another: %v, %s", err, out)
 	}
