@@ -40,6 +40,7 @@ const (
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
 	dropNoEndpoint
+	dropLoop // what we have sent ourselves
 	dropStagingFull
 	dropNoHandshake
 	dropTooLarge
@@ -82,6 +83,7 @@ var dropNames = [dropReasons]string{
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",
+	dropLoop:               "routing_loop",
 	dropStagingFull:        "staging_full",
 	dropNoHandshake:        "no_handshake",
 	dropTooLarge:           "too_large",

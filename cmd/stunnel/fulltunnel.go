@@ -154,33 +154,6 @@ func (u *upward) rule(ctx context.Context, r *netconf.Rule) error {
 	return err
 }
 
-// keepRules puts rules back that others remove, until u.letRulesGo.
-func (u *upward) keepRules() error {
-	changes, err := netconf.RuleChanges()
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	restore := func() {
-		restored, err := u.net.Restore(u.rules)
-		for _, r := range restored {
-			u.log.Warn(fmt.Sprintf("somebody has removed a rule of this tunnel, which is put back: %s", r))
-		}
-		if err != nil {
-			u.log.Error("a rule of this tunnel was removed and can't be put back", "error", err)
-		}
-	}
-	go func() {
-		defer close(ended)
-		if err := changes.Follow(ctx, restore); err != nil {
-			u.log.Error("the rules of this tunnel are not watched any more", "error", err)
-		}
-	}()
-	u.letRulesGo = func() { stop(); <-ended }
-	return nil
-}
-
 // separateRoutes does what the routes in a table of their own need: what wg-quick(8) does for a default route.
 func (p *plan) separateRoutes() {
 	d := fileDivision(p.file)
@@ -245,9 +218,6 @@ func (u *upward) separateRoutes(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	if err := u.keepRules(); err != nil {
-		return err
 	}
 	return u.warnOfOthers(mark)
 }

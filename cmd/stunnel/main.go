@@ -32,6 +32,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			downCommand(),
 			unlockCommand(),
 			showCommand(),
+			doctorCommand(),
 			checkCommand(),
 			stripCommand(),
 			genkeyCommand(),

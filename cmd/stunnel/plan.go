@@ -38,6 +38,8 @@ func newPlan(f *conf.File) *plan {
 	p.link()
 	p.separateRoutes()
 	p.routes()
+	p.sourceRules()
+	p.dns()
 	p.forward()
 	p.hook("PostUp", f.Interface.PostUp)
 	p.ready()

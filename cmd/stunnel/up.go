@@ -128,6 +128,7 @@ type upward struct {
 	rules         []*netconf.Rule
 	letRulesGo    func() // nil: they are not kept
 
+	lookups *lookups      // of endpoints; set before they are needed
 	ownMark *netconf.Mark // of the tunnel's own packets; nil: it has none
 	locked  bool          // the kill switch stays in force, unless the end is asked for
 }
@@ -218,6 +219,7 @@ func (u *upward) undo(cause error) error {
 		u.letRulesGo()
 	}
 	err := u.journal.UndoBut(isKillSwitch)
+	u.tellNotes()
 	if u.tunnel != nil {
 		err = errors.Join(err, u.tunnel.stop())
 	}
@@ -225,6 +227,13 @@ func (u *upward) undo(cause error) error {
 		return err
 	}
 	return errors.Join(err, u.journal.Undo())
+}
+
+// tellNotes says what steps have found changed by others.
+func (u *upward) tellNotes() {
+	for _, note := range u.net.Notes() {
+		u.log.Warn(note)
+	}
 }
 
 // open makes the control socket, which is also what keeps a second one of that name out, takes back what an earlier one may
@@ -247,6 +256,9 @@ func (u *upward) open() (err error) {
 		l.Close()
 		u.net.Close()
 		return openHint(err, command)
+	}
+	if err := mendDNS(func(note string) { u.log.Warn(note) }); err != nil { // before names are looked up
+		u.log.Warn("what killed tunnels have left in resolv.conf can't be taken out", "error", err)
 	}
 	if u.journal == nil {
 		u.journal = u.net.NewJournal(name)
@@ -289,6 +301,7 @@ func (u *upward) takeBack() error {
 			u.log.Info(fmt.Sprintf("was left: %s", s))
 		}
 	}
+	defer u.tellNotes()
 	if u.locked {
 		u.journal = left
 		return errors.Join(left.UndoBut(isKillSwitch), left.Resume())

@@ -22,6 +22,7 @@ type Step interface {
 
 // kinds are all steps there are, by the name that the journal gives them.
 var kinds = map[string]func() Step{
+	"dns":         func() Step { return new(DNS) },
 	"address":     func() Step { return new(Address) },
 	"mtu":         func() Step { return new(MTU) },
 	"up":          func() Step { return new(Up) },

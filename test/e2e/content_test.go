@@ -54,6 +54,7 @@ var tools = map[string]func(args []string) error{
 	"tool-exchange":     exchange,
 	"tool-knock":        knock,
 	"tool-watch":        watch,
+	"tool-dns":          serveDNS,
 	"tool-http":         serveHTTP,
 	"tool-without-nft":  withoutNft,
 	"tool-flows":        flows,

@@ -259,7 +259,9 @@ func TestTwoGatewaysOnOneHostInAllOrders(t *testing.T) {
 func TestAFaultOrAKillAtAnyStepOfALockedGatewayLeavesNothing(t *testing.T) {
 	w := newFullWorld(t, 1)
 	w.client.Input("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }\n", "nft", "-f", "-")
-	w.faultEverywhere(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"))
+	n := w.failAtEveryStep(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"),
+		"error:look", "error:before", "error:after", "kill:before", "kill:after")
+	t.Logf("%d faults and kills, nothing left after any", n)
 }
 
 func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {

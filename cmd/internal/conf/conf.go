@@ -1,6 +1,6 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with eleven of our own
-// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
-// `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp` in [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with thirteen of our own
+// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Metric`,
+// `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp` in [Interface]).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -35,9 +35,11 @@ type Interface struct {
 	ListenPort       *uint16            // nil or 0: the kernel chooses
 	FwMark           *uint32            // nil or 0: none
 	Address          []netip.Prefix     // with their host bits
-	DNS              []string           // empty: not supported yet, and refused
-	MTU              int                // in bytes; 0: automatic
+	DNS              DNS
+	MTU              int // in bytes; 0: automatic
 	Table            Table
+	Metric           uint32   // of the routes; 0: the kernel chooses
+	SourceRules      bool     // what is sent from an Address takes the table that Table names; false if the file does not say
 	PreUp            []string // shell commands as written, %i included
 	PostUp           []string
 	PreDown          []string
