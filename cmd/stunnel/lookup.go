@@ -23,7 +23,7 @@ import (
 // before. /etc/hosts comes first, as everywhere. Safe for concurrent use.
 type lookups struct {
 	mark   func() uint32 // 0: none
-	direct bool          // past systemd-resolved, which would ask through the tunnel, and without the mark
+	direct bool          // past systemd-resolved, which would ask through the tunnel, or be stopped by its kill switch
 	own    []netip.Addr  // the tunnel's name servers, which can't be asked for the way to themselves
 	before []netip.Addr  // what there was before the tunnel
 }
