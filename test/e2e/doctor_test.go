@@ -14,14 +14,14 @@ import (
 
 // diagnosis is what the tests read of `stunnel doctor --json`.
 type diagnosis struct {
-	Findings, Notes []struct {
-		ID       string
-		Tunnel   string
-		What     string
-		Evidence []struct{ Source, Says string }
-		Remedies []struct{ Command, Why string }
-	}
-	Unread []struct{ What, Why string }
+	Findings, Notes []finding
+	Unread          []struct{ What, Why string }
+}
+
+type finding struct {
+	ID, Tunnel, What string
+	Evidence         []struct{ Source, Says string }
+	Remedies         []struct{ Command, Why string }
 }
 
 func (d diagnosis) ids() (ids []string) {
