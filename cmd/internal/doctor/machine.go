@@ -25,6 +25,7 @@ type Machine struct {
 	Clock    Clock
 	Links    []Link
 	Rules    []Rule
+	RulesErr error    // why there are none, if the kernel knows no rules
 	Sockets  []Socket // of UDP
 
 	Firewall    Firewall // nil: it could not be read, for FirewallErr
@@ -164,8 +165,12 @@ func (m *Machine) link(name string) *Link {
 func (m *Machine) readRules() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := netlink.RuleList(family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) && !absent(err) {
+		switch {
+		case err == nil, errors.Is(err, netlink.ErrDumpInterrupted):
+		case !absent(err):
 			return err
+		case family == unix.AF_INET:
+			m.RulesErr = err
 		}
 		for _, r := range rules {
 			m.Rules = append(m.Rules, Rule{
