@@ -39,6 +39,9 @@ func checkCommand() *cli.Command {
 			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
 				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind))
 			}
+			if why := cannotSplit(file); why != "" {
+				warnings = append(warnings, why)
+			}
 			if c.Bool("json") {
 				return printPlanJSON(c.App.Writer, newPlan(file), warnings)
 			}

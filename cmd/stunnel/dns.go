@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 
 	"stunnel/cmd/internal/conf"
@@ -27,6 +28,19 @@ func (p *plan) dns() {
 		}
 		return err
 	})
+}
+
+// cannotSplit says that up will refuse the file on this machine, as it is now; "" where it will not.
+func cannotSplit(f *conf.File) string {
+	d := &f.Interface.DNS
+	if len(d.Route) == 0 {
+		return ""
+	}
+	s := netconf.NewDNS(f.Name, d.Servers, d.Search, d.Route)
+	if err := dns.Check(dns.Choose(), s.Settings); err != nil {
+		return fmt.Sprintf("DNS ~%s: %v: up will refuse", d.Route[0], err)
+	}
+	return ""
 }
 
 // withoutRoutes is d for a machine that can't ask some servers for some names.

@@ -25,7 +25,11 @@ func (p *plan) gateway() {
 		outer = strings.Join(in.Masquerade.Interfaces, ", ")
 	}
 	p.tell("firewall", "where rules of others would drop what %s and %s exchange, rules that let it pass are put in front", p.file.Name, outer)
-	p.tell("forward", "IPv4 and IPv6 are forwarded by %s and %s", p.file.Name, outer)
+	families := "IPv4"
+	if hasIPv6(p.file) {
+		families = "IPv4 and IPv6"
+	}
+	p.tell("forward", "%s between %s and %s", families, p.file.Name, outer)
 	p.do(func(ctx context.Context, u *upward) error { return u.forward(ctx) })
 }
 
@@ -75,7 +79,7 @@ func (u *upward) outer() ([]string, error) {
 	if len(m.Interfaces) > 0 {
 		for _, name := range m.Interfaces {
 			if _, err := net.InterfaceByName(name); err != nil {
-				return nil, withHint(fmt.Errorf("Masquerade: there is no interface %s", name), "ip link lists them; with Masquerade = yes it is that of the default route")
+				return nil, withHint(fmt.Errorf("there is no interface %s, which Masquerade names", name), "ip link lists them; with Masquerade = yes it is that of the default route")
 			}
 		}
 		return m.Interfaces, nil
@@ -85,7 +89,7 @@ func (u *upward) outer() ([]string, error) {
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, withHint(fmt.Errorf("Masquerade = yes: there is no default route, whose interface would be the way out"), "Masquerade = eth0 (its name) needs none")
+		return nil, withHint(fmt.Errorf("there is no default route, whose interface would be the way out for Masquerade = yes"), "Masquerade = eth0 (its name) needs none")
 	}
 	slices.Sort(found)
 	u.log.Info("gateway: the way out is through " + strings.Join(found, ", "))

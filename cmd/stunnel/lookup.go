@@ -23,7 +23,7 @@ import (
 // before. /etc/hosts comes first, as everywhere. Safe for concurrent use.
 type lookups struct {
 	mark   func() uint32 // 0: none
-	direct bool          // past systemd-resolved, whose own questions would carry no mark
+	direct bool          // past systemd-resolved, which would ask through the tunnel
 	own    []netip.Addr  // the tunnel's name servers, which can't be asked for the way to themselves
 	before []netip.Addr  // what there was before the tunnel
 }
@@ -39,7 +39,8 @@ func newLookups(f *conf.File, engine *transport.Tunnel) *lookups {
 		}
 		return *f.Interface.FwMark
 	}
-	l := &lookups{mark: mark, direct: takesAll(f), own: f.Interface.DNS.Servers}
+	own := f.Interface.DNS.Servers
+	l := &lookups{mark: mark, direct: takesAll(f) || len(own) > 0, own: own}
 	l.before, _ = dns.Upstream(l.direct, isTunnel) // said when it is needed
 	return l
 }
@@ -105,7 +106,12 @@ func (l *lookups) ask(ctx context.Context, server netip.Addr, hurry bool, networ
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
 	}}
-	return r.LookupNetIP(ctx, network, host)
+	addrs, err := r.LookupNetIP(ctx, network, host)
+	var failed *net.DNSError
+	if errors.As(err, &failed) && failed.Server != "" {
+		failed.Server = netip.AddrPortFrom(server, 53).String() // the resolver knows that of resolv.conf only
+	}
+	return addrs, err
 }
 
 // control marks a socket.

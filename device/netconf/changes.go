@@ -40,8 +40,12 @@ func changes(wanted []uint16, groups ...uint) (*Changes, error) {
 // Close ends what waits.
 func (c *Changes) Close() { c.socket.Close() }
 
-// calm is how long nothing is done after a change: a router may have thousands in a second, which are then one.
-const calm = 50 * time.Millisecond
+// A router may have thousands of changes in a second. For calm after each nothing is done, and longer where much has to be done:
+// rest times as long as that took.
+const (
+	calm = 50 * time.Millisecond
+	rest = 20
+)
 
 // Follow calls changed after each change, or a few of them, until ctx ends, and closes c. It returns nil then.
 func (c *Changes) Follow(ctx context.Context, changed func()) error {
@@ -53,9 +57,10 @@ func (c *Changes) Follow(ctx context.Context, changed func()) error {
 			}
 			return err
 		}
+		begin := time.Now()
 		changed()
 		select {
-		case <-time.After(calm):
+		case <-time.After(max(calm, rest*time.Since(begin))):
 		case <-ctx.Done():
 			return nil
 		}
@@ -68,6 +73,9 @@ func (c *Changes) wait() error {
 		messages, _, err := c.socket.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
 			return nil
+		}
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
 		if err != nil {
 			return err

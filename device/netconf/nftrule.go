@@ -57,18 +57,15 @@ func (t *nftTable) commit() error {
 // removeTable removes an inet table. That there is none, or no nftables, is no error.
 func (h *Handle) removeTable(name string) (was bool, err error) {
 	c, err := h.nft()
-	if errors.Is(err, ErrNoNftables) {
-		return false, nil
-	}
 	if err != nil {
 		return false, err
 	}
 	c.DelTable(&nftables.Table{Name: name, Family: nftables.TableFamilyINet})
-	err = c.Flush()
-	if errors.Is(err, unix.ENOENT) {
+	err = refusedByNft("remove nft table inet "+name, c.Flush())
+	if errors.Is(err, ErrNoNftables) { // which is also what the kernel says when there is no such table
 		return false, nil
 	}
-	return err == nil, refusedByNft("remove nft table inet "+name, err)
+	return err == nil, err
 }
 
 // What follows are the parts of rules. All compare by register 1, as nft(8) has it, so that it prints them as they were meant.

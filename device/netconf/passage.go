@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 )
 
@@ -160,16 +161,21 @@ func (p *Passage) insert(conn *nftables.Conn, place Place, parts ...[]expr.Any) 
 
 // Undo removes our rules from these chains, each by itself: who has removed one of them, or its table, is not in the way.
 func (p *Passage) Undo(h *Handle) error {
-	conn, err := h.nft()
+	there, err := h.readRuleset()
 	if err != nil {
-		return nil // where nftables is not, no rule is
+		return err
 	}
+	conn := there.conn
 	var errs []error
 	for _, place := range p.Places {
 		c := place.chain()
+		if there.chain(c.Table, c.Name) == nil {
+			continue // it has gone
+		}
 		rules, err := conn.GetRules(c.Table, c)
 		if err != nil {
-			continue // the chain has gone
+			errs = append(errs, fmt.Errorf("nftables: rules of %s in %s: %w", p.Interface, place, err))
+			continue
 		}
 		for _, r := range rules {
 			if comment, _ := userdata.GetString(r.UserData, userdata.TypeComment); comment != p.comment() {
@@ -199,4 +205,12 @@ func LegacyTables() (names []string) {
 		}
 	}
 	return names
+}
+
+// conntrackMatch is iptables' `-m conntrack --ctstate RELATED,ESTABLISHED`.
+func conntrackMatch() []expr.Any {
+	info := &xt.ConntrackMtinfo3{}
+	info.MatchFlags = uint16(xt.ConntrackState)
+	info.StateMask = uint16(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+	return []expr.Any{&expr.Match{Name: "conntrack", Rev: 3, Info: info}}
 }

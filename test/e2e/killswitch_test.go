@@ -187,3 +187,18 @@ func TestAKillSwitchLetsLocalNetworksPassIfToldTo(t *testing.T) {
 		t.Errorf("up does not say what it has left out:\n%s", a.Output())
 	}
 }
+
+func TestAKillSwitchInForceIsToldToOtherTunnels(t *testing.T) {
+	f := newFriends(t, 1500, "KillSwitch = yes\n", "")
+	before := wholeState(f.client)
+	a := up(f.client, f.clientConf)
+	b := up(f.client, f.File("client/tun1.conf", "[Interface]\nPrivateKey = "+newPair(t).private+"\nAddress = 10.8.0.1/24\n"))
+	if !strings.Contains(b.Output(), "the kill switch of tun0 is in force") {
+		t.Errorf("up of a second tunnel says\n%s", b.Output())
+	}
+	// Each has its own.
+	f.client.Run(binary, "down", "tun1")
+	f.mustBlock(t, "after the end of another tunnel", func() {})
+	a.Stop()
+	sameWholeState(t, f.client, before, "after both")
+}

@@ -202,3 +202,42 @@ func TestAnotherNamespacesResolvedIsLeftAlone(t *testing.T) {
 	}
 	p.Stop()
 }
+
+func TestEverythingThroughTheTunnelTakesNamesAlong(t *testing.T) {
+	for _, by := range []string{"/etc/resolv.conf", "systemd-resolved"} {
+		t.Run(filepath.Base(by), func(t *testing.T) {
+			lab.Need(t, "tcpdump")
+			lab.Need(t, "nft")
+			r := newResolving(t, "DNS = "+innerB+"\n")
+			r.alphaConf = r.File("alpha/tun0.conf", strings.Replace(r.text(t), innerB+"/32, "+innerB6+"/128", "0.0.0.0/0, ::/0", 1))
+			if by == "systemd-resolved" {
+				withResolved(t, r)
+			}
+			before := r.resolved()
+			watch := r.beta.Start("tcpdump", "-n", "-l", "-i", "eth0", "dst port 53")
+			watch.Await("listening on")
+			p := up(r.alpha, r.alphaConf)
+			if !strings.Contains(p.Output(), "(by "+by+")") {
+				t.Errorf("up said %s", p.Output())
+			}
+			r.finds(t, "www.corp.example", "10.9.0.80")
+			ping(t, r.alpha, innerB, 1)
+
+			// A second one is asked for outside: the name server of the first does not know its endpoint.
+			second := r.File("alpha/tun1.conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = 10.8.0.2/32\n[Peer]\nPublicKey = %s\nAllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = %s:4\n",
+				newPair(t).private, newPair(t).public, remote))
+			q := up(r.alpha, second)
+			q.Stop()
+			if out := r.inside.Output(); strings.Contains(out, remote) {
+				t.Errorf("the name server inside was asked for an endpoint: %s", out)
+			}
+			for line := range strings.Lines(watch.Output()) {
+				if strings.Contains(line, "192.0.2.1.") && !strings.Contains(line, "? "+remote) {
+					t.Errorf("a question left beside the tunnel: %s", line)
+				}
+			}
+			p.Stop()
+			r.same(t, before)
+		})
+	}
+}

@@ -2,7 +2,6 @@ package conf
 
 import (
 	"net/netip"
-	"strings"
 
 	"stunnel/crypto"
 )
@@ -128,14 +127,6 @@ func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 	case all6 && !all4:
 		p.warn(at6, "AllowedIPs has %s and not %s: IPv4 goes on outside the tunnel", v6, v4)
 	}
-}
-
-// wgQuick is the command with which wg-quick(8) runs us. It takes what has no '/' for a name.
-func wgQuick(path string) string {
-	if !strings.Contains(path, "/") {
-		path = "./" + path
-	}
-	return "WG_QUICK_USERSPACE_IMPLEMENTATION=stunnel-wireguard-go wg-quick up " + path + " (see stunnel userspace --help)"
 }
 
 // checkSourceRules: a rule that leads to the main table would say what holds already.

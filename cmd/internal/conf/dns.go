@@ -40,7 +40,7 @@ func setDNS(p *parser, l line) {
 				p.warn(l.number, "DNS %s is there already", server)
 				continue
 			}
-			d.Servers = append(d.Servers, server)
+			d.Servers, p.serverLines = append(d.Servers, server), append(p.serverLines, l.number)
 		} else {
 			p.setDomain(d, l.number, entry)
 		}
@@ -117,6 +117,28 @@ func (p *parser) checkDNS() {
 			clip(d.Route[0]))
 	}
 	if len(d.Servers) > mostServers {
-		p.warn(0, "DNS has %d name servers; without systemd-resolved, programs ask the first %d only", len(d.Servers), mostServers)
+		p.warn(p.serverLines[mostServers], "DNS has %d name servers; without systemd-resolved, programs ask the first %d only", len(d.Servers), mostServers)
 	}
+	for i, server := range d.Servers {
+		if p.file.Interface.Table.Auto && !p.inTunnel(server) {
+			p.warn(p.serverLines[i], "DNS %s is in no peer's AllowedIPs: it is asked outside the tunnel", server)
+		}
+	}
+}
+
+// inTunnel says whether packets to a go into the tunnel, as far as the file tells; a hook may add peers.
+func (p *parser) inTunnel(a netip.Addr) bool {
+	for _, peer := range p.file.Peers {
+		for _, prefix := range peer.AllowedIPs {
+			if prefix.Contains(a) {
+				return true
+			}
+		}
+	}
+	for _, own := range p.file.Interface.Address {
+		if own.Contains(a) {
+			return true
+		}
+	}
+	return len(p.file.Peers) == 0
 }

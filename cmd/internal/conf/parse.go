@@ -26,6 +26,7 @@ type parser struct {
 	peers          []peerLines    // of file.Peers[i]
 	names          map[string]int // of the peers -> line
 	addressLines   []int          // of file.Interface.Address[i]
+	serverLines    []int          // of file.Interface.DNS.Servers[i]
 	routedLine     int            // of the first DNS domain with a ~
 	allowLine      int            // of the last KillSwitchAllow
 

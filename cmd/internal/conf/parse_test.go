@@ -156,6 +156,10 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
+		{inInterface("DNS = 10.9.0.53\nDNS = 10.9.0.53"), "peer.conf:6: DNS 10.9.0.53 is there already"},
+		{inInterface("DNS = lan, Lan."), `peer.conf:5: DNS "Lan." is there already`},
+		{inInterface("DNS = 10.9.0.1, 10.9.0.2\nDNS = 10.9.0.3, 10.9.0.4"), "peer.conf:6: DNS has 4 name servers; without systemd-resolved, programs ask the first 3 only"},
+		{inInterface("DNS = 9.9.9.9"), "peer.conf:5: DNS 9.9.9.9 is in no peer's AllowedIPs: it is asked outside the tunnel"},
 	}
 	for _, test := range tests {
 		if f := mustParse(t, test.text); !slices.Equal(f.Warnings, []string{test.want}) {
@@ -165,7 +169,8 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 	for _, quiet := range []string{
 		valid, inInterface("Table = off") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5",
 		inPeer("AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.1:5"), inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"),
-		inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0",
+		inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0", inInterface("Table = 7\nDNS = 9.9.9.9"),
+		inInterface("DNS = 10.9.0.53, corp.example"), inInterface("DNS = 9.9.9.9") + "AllowedIPs = 0.0.0.0/0, ::/0",
 	} {
 		if f := mustParse(t, quiet); f.Warnings != nil {
 			t.Errorf("warnings %q about\n%s", f.Warnings, quiet)
