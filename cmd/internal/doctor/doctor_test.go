@@ -337,6 +337,16 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 			x.File.Interface.Masquerade.On, m.Sysctls["net/ipv4/conf/work/forwarding"] = true, "1"
 			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through && p.State == ruleset.Established })
 		}, []string{"firewall_forwards_nothing"}},
+		{"a bridge that a firewall sees, and drops", func(m *Machine, x *Tunnel) {
+			m.Links = append(m.Links, Link{Name: "br0", Index: 9, Kind: "bridge", Up: true})
+			m.Links[2].Master, m.Sysctls[bridgeFilter] = "br0", "1"
+			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through && p.InInterface == "br0" })
+		}, []string{"firewall_on_bridge"}},
+		{"a bridge that no firewall sees", func(m *Machine, x *Tunnel) {
+			m.Links = append(m.Links, Link{Name: "br0", Index: 9, Kind: "bridge", Up: true})
+			m.Links[2].Master, m.Sysctls[bridgeFilter] = "br0", "0"
+			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through })
+		}, nil},
 		{"wrong allowed IPs here", func(m *Machine, x *Tunnel) {
 			status(m, x).RxBytes, status(m, x).Drops = 532, map[string]uint64{"bad_source": 3}
 		}, []string{"source_not_allowed"}},

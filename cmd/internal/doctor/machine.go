@@ -55,6 +55,7 @@ type Link struct {
 	Name          string
 	Index         int
 	Kind          string // as netlink has it: "tuntap", "wireguard", "veth"
+	Master        string // the bridge that it is a port of; "": none
 	MTU           int    // in bytes
 	Up            bool
 	Addresses     []netip.Prefix
@@ -136,9 +137,13 @@ func (m *Machine) readLinks() error {
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
+	names := make(map[int]string)
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
 	for _, l := range links {
 		a := l.Attrs()
-		link := Link{Name: a.Name, Index: a.Index, Kind: l.Type(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
+		link := Link{Name: a.Name, Index: a.Index, Kind: l.Type(), Master: names[a.MasterIndex], MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
 		counters := "/proc/net/dev_snmp6/" + a.Name
 		link.AddressErrors = readCounter(counters, "", "Ip6InAddrErrors") + readCounter(counters, "", "Ip6InNoRoutes")
 		for _, of := range addresses {
@@ -230,6 +235,7 @@ func (m *Machine) readSysctls() {
 	patterns := []string{
 		"net/ipv4/ip_forward", "net/ipv4/conf/*/rp_filter", "net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/src_valid_mark",
 		"net/ipv6/conf/*/disable_ipv6", "net/ipv6/conf/*/forwarding", "net/ipv6/conf/*/force_forwarding",
+		bridgeFilter,
 	}
 	const root = "/proc/sys/"
 	for _, p := range patterns {
