@@ -49,13 +49,16 @@ var tools = map[string]func(args []string) error{
 	// tool-send TO BYTES [BYTES PER SECOND]: sends random bytes, prints the same.
 	"tool-send": func(args []string) error { return send(&net.Dialer{}, args) },
 	// tool-send-options is tool-send with options in each IP header.
-	"tool-send-options": func(args []string) error { return send(&net.Dialer{Control: withOptions}, args) },
-	"tool-echo":         echo,
-	"tool-exchange":     exchange,
-	"tool-knock":        knock,
-	"tool-watch":        watch,
-	"tool-http":         serveHTTP,
-	"tool-without-nft":  withoutNft,
+	"tool-send-options":    func(args []string) error { return send(&net.Dialer{Control: withOptions}, args) },
+	"tool-echo":            echo,
+	"tool-exchange":        exchange,
+	"tool-knock":           knock,
+	"tool-watch":           watch,
+	"tool-flood-addresses": floodAddresses,
+	"tool-frames":          sendFrames,
+	"tool-hear":            hearFrames,
+	"tool-http":            serveHTTP,
+	"tool-without-nft":     withoutNft,
 }
 
 func send(dialer *net.Dialer, args []string) error {

@@ -24,7 +24,7 @@ func TestSettingsOfTheSwitchAreRead(t *testing.T) {
 	if in.StormLimit == nil || *in.StormLimit != 0 || in.Forward || in.LinkLocalFrames {
 		t.Errorf("%+v", in)
 	}
-	if in = mustParse(t, tap).Interface; in.MACAgeing != 0 || in.MACLimit != 0 || in.StormLimit != nil || in.Forward || in.PortSecurity || in.LinkLocalFrames {
+	if in = mustParse(t, valid).Interface; in.MACAgeing != 0 || in.MACLimit != 0 || in.StormLimit != nil || in.Forward || in.PortSecurity || in.LinkLocalFrames {
 		t.Errorf("%+v", in)
 	}
 }
@@ -38,13 +38,15 @@ func TestFaultySettingsOfTheSwitchSayWhatWouldBeRight(t *testing.T) {
 		{inTap("Forward = true"), `peer.conf:5: Forward "true" is wrong; right is yes or no`, "hub"},
 		{inTap("PortSecurity = on"), `peer.conf:5: PortSecurity "on" is wrong; right is yes or no`, "claiming"},
 		{inTap("LinkLocalFrames = yes"), `peer.conf:5: LinkLocalFrames "yes" is wrong; right is drop or pass`, "spanning tree"},
-		{inTap("MACs = 02:00:00:00:00:01"), `peer.conf:5: MACs belongs into [Peer]`, ""},
-		{inTapPeer("MACs = 02:00:00:00:00"), `peer.conf:9: MACs "02:00:00:00:00": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
-		{inTapPeer("MACs = 02:00:00:00:00:01 02:00:00:00:00:02"),
+		{inInterface("MACs = 02:00:00:00:00:01"), `peer.conf:5: MACs belongs into [Peer]`, ""},
+		{tap + "MACs = 02:00:00:00:00", `peer.conf:9: MACs "02:00:00:00:00": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
+		{tap + "MACs = 02:00:00:00:00:01 02:00:00:00:00:02",
 			`peer.conf:9: MACs "02:00:00:00:00:01 02:00:00:00:00:02": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
-		{inTapPeer("MACs = ff:ff:ff:ff:ff:ff"), "peer.conf:9: MACs ff:ff:ff:ff:ff:ff: that is the address of a group, which no station can have", "even"},
-		{inTapPeer("MACs = 00:00:00:00:00:00"), "peer.conf:9: MACs 00:00:00:00:00:00: no station can have it", ""},
-		{inTapPeer("MACs = 02:00:00:00:00:01\nMACs = 02-00-00-00-00-01"), "peer.conf:10: MACs 02:00:00:00:00:01 is in line 9 already", ""},
+		{tap + "MACs = ff:ff:ff:ff:ff:ff", "peer.conf:9: MACs ff:ff:ff:ff:ff:ff: that is the address of a group, which no station can have", "even"},
+		{tap + "MACs = 00:00:00:00:00:00", "peer.conf:9: MACs 00:00:00:00:00:00: no station can have it", ""},
+		{tap + "MACs = 02:00:00:00:00:01\nMACs = 02-00-00-00-00-01", "peer.conf:10: MACs 02:00:00:00:00:01 is in line 9 already", ""},
+		{inInterface("PortSecurity = no"), "peer.conf:5: PortSecurity is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inPeer("MACs = 02:00:00:00:00:01"), "peer.conf:8: MACs is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 	} {
 		_, err := Parse("peer.conf", []byte(c.text))
 		var fault *Error
