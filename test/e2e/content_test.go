@@ -59,6 +59,11 @@ var tools = map[string]func(args []string) error{
 	"tool-hear":            hearFrames,
 	"tool-http":            serveHTTP,
 	"tool-without-nft":     withoutNft,
+	"tool-dns":             serveDNS,
+	"tool-flows":           flows,
+	"tool-pester":          pester,
+	"tool-web":             web,
+	"tool-advertise":       advertise,
 }
 
 func send(dialer *net.Dialer, args []string) error {

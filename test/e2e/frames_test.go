@@ -98,7 +98,7 @@ func frame(to, from, behind string, size int) string {
 
 func TestFramesOfAllKindsCrossATunnelUnchanged(t *testing.T) {
 	t.Parallel()
-	s := newSites(t, 2, everybody, nothing)
+	s := newSites(t, 2, fullMesh, nothing)
 	s.reachEachOther(t)
 	const from, all, group = "02:aa:00:00:00:01", "ff:ff:ff:ff:ff:ff", "33:33:00:00:01:02"
 	to := mac(s.host[1])
@@ -137,7 +137,7 @@ func TestFramesOfAllKindsCrossATunnelUnchanged(t *testing.T) {
 
 func TestSpanningTreeOverTheTunnelBreaksALoop(t *testing.T) {
 	t.Parallel()
-	s := newSites(t, 2, everybody, func(int) string { return "LinkLocalFrames = pass\n" })
+	s := newSites(t, 2, fullMesh, func(int) string { return "LinkLocalFrames = pass\n" })
 	s.reachEachOther(t)
 	for _, vpn := range s.vpn { // as fast as the standard allows
 		vpn.Run("ip", "link", "set", "br0", "type", "bridge", "stp_state", "1", "forward_delay", "200", "hello_time", "100", "max_age", "600")
@@ -155,7 +155,7 @@ func TestSpanningTreeOverTheTunnelBreaksALoop(t *testing.T) {
 			t.Fatalf("the ports of the two bridges are %q", states)
 		}
 	}
-	ping(t, s.host[0], inside(1), 3)
+	ping(t, s.host[0], innerOf(1), 3)
 	for i, vpn := range s.vpn {
 		if seen := showSwitch(t, vpn).Interfaces[0]; seen.Peers[0].Port.Loop || seen.Ethernet.Local.Loop {
 			t.Errorf("vpn%d sees a loop where spanning tree has broken it", i)

@@ -36,9 +36,9 @@ func newSites(t *testing.T, n int, knows func(i, j int) bool, lines func(i int) 
 		keys = append(keys, newPair(t))
 		vpn, host := l.Host(fmt.Sprint("vpn", i)), l.Host(fmt.Sprint("host", i))
 		s.vpn, s.host = append(s.vpn, vpn), append(s.host, host)
-		l.Link(fmt.Sprint("eth", i), router, []string{fmt.Sprintf("192.0.2.%d/30", 4*i+1)}, vpn, []string{outside(i) + "/30"})
+		l.Link(fmt.Sprint("eth", i), router, []string{fmt.Sprintf("192.0.2.%d/30", 4*i+1)}, vpn, []string{outerOf(i) + "/30"})
 		vpn.Run("ip", "route", "add", "default", "via", fmt.Sprintf("192.0.2.%d", 4*i+1))
-		l.Link("lan", vpn, nil, host, []string{inside(i) + "/24"})
+		l.Link("lan", vpn, nil, host, []string{innerOf(i) + "/24"})
 		vpn.Run("ip", "link", "add", "br0", "type", "bridge")
 		vpn.Run("ip", "link", "set", "lan", "master", "br0")
 		vpn.Run("ip", "link", "set", "br0", "up")
@@ -48,7 +48,7 @@ func newSites(t *testing.T, n int, knows func(i, j int) bool, lines func(i int) 
 		conf := fmt.Sprintf("[Interface]\nMode = tap\nBridge = br0\nPrivateKey = %s\nListenPort = 51820\n%s", keys[i].private, lines(i))
 		for j := range n {
 			if i != j && knows(i, j) {
-				conf += fmt.Sprintf("[Peer]\nName = site%d\nPublicKey = %s\nEndpoint = %s:51820\n", j, keys[j].public, outside(j))
+				conf += fmt.Sprintf("[Peer]\nName = site%d\nPublicKey = %s\nEndpoint = %s:51820\n", j, keys[j].public, outerOf(j))
 			}
 		}
 		s.up = append(s.up, up(s.vpn[i], l.File(fmt.Sprintf("vpn%d/tun0.conf", i), conf)))
@@ -56,10 +56,10 @@ func newSites(t *testing.T, n int, knows func(i, j int) bool, lines func(i int) 
 	return s
 }
 
-func outside(i int) string { return fmt.Sprintf("192.0.2.%d", 4*i+2) }
-func inside(i int) string  { return fmt.Sprintf("192.168.0.%d", 1+i) }
+func outerOf(i int) string { return fmt.Sprintf("192.0.2.%d", 4*i+2) }
+func innerOf(i int) string  { return fmt.Sprintf("192.168.0.%d", 1+i) }
 
-func everybody(i, j int) bool { return true }
+func fullMesh(i, j int) bool { return true }
 func nothing(int) string      { return "" }
 
 // mac is the address of a host's only cable.
@@ -111,8 +111,8 @@ func (s *sites) reachEachOther(t *testing.T) {
 			if i == j {
 				continue
 			}
-			ping(t, from, inside(j), 1) // the first may have to wait for handshakes
-			if out, err := from.Try("ping", "-n", "-c", "3", "-i", "0.05", "-w", "10", "-s", "1472", "-M", "do", inside(j)); err != nil || strings.Contains(out, "DUP!") {
+			ping(t, from, innerOf(j), 1) // the first may have to wait for handshakes
+			if out, err := from.Try("ping", "-n", "-c", "3", "-i", "0.05", "-w", "10", "-s", "1472", "-M", "do", innerOf(j)); err != nil || strings.Contains(out, "DUP!") {
 				t.Errorf("host%d to host%d: %v\n%s", i, j, err, out)
 			}
 		}
@@ -121,7 +121,7 @@ func (s *sites) reachEachOther(t *testing.T) {
 
 func TestThreeSitesThatKnowEachOtherAreOneNetworkWithoutALoop(t *testing.T) {
 	t.Parallel()
-	s := newSites(t, 3, everybody, nothing)
+	s := newSites(t, 3, fullMesh, nothing)
 	s.reachEachOther(t)
 	seen := showSwitch(t, s.vpn[0]).Interfaces[0]
 	for i, host := range s.host {
@@ -156,7 +156,7 @@ func TestAHubConnectsSitesThatDoNotKnowEachOther(t *testing.T) {
 		return ""
 	})
 	s.reachEachOther(t)
-	transfer(t, s.host[1], s.host[2], inside(2)+":7000", 8<<20)
+	transfer(t, s.host[1], s.host[2], innerOf(2)+":7000", 8<<20)
 	for i, host := range s.host {
 		if wrong := counters(host, "InCsumErrors"); len(wrong) > 0 {
 			t.Errorf("host%d has met wrong checksums: %v", i, wrong)
@@ -167,9 +167,9 @@ func TestAHubConnectsSitesThatDoNotKnowEachOther(t *testing.T) {
 func TestWithoutForwardAHubKeepsItsPeersApart(t *testing.T) {
 	t.Parallel()
 	s := newSites(t, 3, func(i, j int) bool { return i == 0 || j == 0 }, nothing)
-	ping(t, s.host[1], inside(0), 3)
-	ping(t, s.host[2], inside(0), 3)
-	if out, err := s.host[1].Try("ping", "-n", "-c", "3", "-i", "0.05", "-w", "1", inside(2)); err == nil {
+	ping(t, s.host[1], innerOf(0), 3)
+	ping(t, s.host[2], innerOf(0), 3)
+	if out, err := s.host[1].Try("ping", "-n", "-c", "3", "-i", "0.05", "-w", "1", innerOf(2)); err == nil {
 		t.Errorf("host1 has reached host2:\n%s", out)
 	}
 }
@@ -192,7 +192,7 @@ func received(t *testing.T, h *lab.Host) int {
 
 func TestASecondCableBetweenSitesIsFoundAndItsStormEnds(t *testing.T) {
 	t.Parallel()
-	s := newSites(t, 2, everybody, nothing)
+	s := newSites(t, 2, fullMesh, nothing)
 	s.reachEachOther(t)
 	s.Link("cable", s.vpn[0], nil, s.vpn[1], nil)
 	for _, vpn := range s.vpn {
@@ -215,10 +215,10 @@ func TestASecondCableBetweenSitesIsFoundAndItsStormEnds(t *testing.T) {
 			t.Errorf("vpn%d does not show the loop", i)
 		}
 	}
-	ping(t, s.host[0], inside(1), 3) // by the cable
+	ping(t, s.host[0], innerOf(1), 3) // by the cable
 	s.vpn[0].Run("ip", "link", "delete", "cable")
 	for end := time.Now().Add(40 * time.Second); ; {
-		if _, err := s.host[0].Try("ping", "-n", "-c", "1", "-w", "2", inside(1)); err == nil {
+		if _, err := s.host[0].Try("ping", "-n", "-c", "1", "-w", "2", innerOf(1)); err == nil {
 			break
 		}
 		if time.Now().After(end) {
@@ -263,9 +263,9 @@ func floodAddresses(args []string) error {
 
 func TestASiteThatFloodsAddressesLeavesTheOthersAlone(t *testing.T) {
 	t.Parallel()
-	s := newSites(t, 3, everybody, nothing)
+	s := newSites(t, 3, fullMesh, nothing)
 	s.reachEachOther(t)
-	finish := beginTransfer(t, s.host[0], s.host[1], inside(1)+":7000", 16<<20)
+	finish := beginTransfer(t, s.host[0], s.host[1], innerOf(1)+":7000", 16<<20)
 	s.host[2].Run(tool("tool-flood-addresses", "lan", mac(s.host[0]), "100000")...)
 	finish()
 	seen := showSwitch(t, s.vpn[0]).Interfaces[0]
