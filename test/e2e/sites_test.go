@@ -57,10 +57,10 @@ func newSites(t *testing.T, n int, knows func(i, j int) bool, lines func(i int) 
 }
 
 func outerOf(i int) string { return fmt.Sprintf("192.0.2.%d", 4*i+2) }
-func innerOf(i int) string  { return fmt.Sprintf("192.168.0.%d", 1+i) }
+func innerOf(i int) string { return fmt.Sprintf("192.168.0.%d", 1+i) }
 
 func fullMesh(i, j int) bool { return true }
-func nothing(int) string      { return "" }
+func nothing(int) string     { return "" }
 
 // mac is the address of a host's only cable.
 func mac(h *lab.Host) string {
