@@ -111,7 +111,7 @@ func patient(arg string, running []string) (*doctor.Tunnel, error) {
 	}
 	t.Status, t.Elsewhere = &shown.status, shown.elsewhere
 	if t.File != nil { // as the tunnel itself does
-		l := &lookups{mark: func() uint32 { return t.Status.FwMark }, direct: takesAll(t.File), own: t.File.Interface.DNS.Servers}
+		l := &lookups{mark: func() uint32 { return t.Status.FwMark }, direct: pastResolved(t.File), own: t.File.Interface.DNS.Servers}
 		t.Lookup = l.lookup
 	}
 	return t, nil

@@ -204,6 +204,7 @@ func (u *upward) separateRoutes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.tables = append(u.tables, table)
 	for _, prefixes := range [][]netip.Prefix{u.division.apart4, u.division.apart6} {
 		if len(prefixes) == 0 {
 			continue

@@ -10,13 +10,18 @@ import (
 	"stunnel/device/netconf"
 )
 
-// gateway lets the peers out through this host.
+// gateway is what packets that are forwarded go through. It is there before the link is up, and after it is down: on a host
+// that forwards anyway none leaves with a source that is known only inside the tunnel.
 func (p *plan) gateway() {
-	in := &p.file.Interface
 	if g := p.gatewayStep(); g.Masquerade || g.MSS != 0 {
 		p.tell("gateway", "%s", strings.TrimPrefix(g.String(), "gateway: "))
 		p.do(func(ctx context.Context, u *upward) error { return u.step(ctx, g) })
 	}
+}
+
+// forward lets the peers out through this host, once all else is there.
+func (p *plan) forward() {
+	in := &p.file.Interface
 	if !in.Masquerade.On {
 		return
 	}
@@ -59,7 +64,7 @@ func (u *upward) forward(ctx context.Context) error {
 		u.log.Info(fmt.Sprintf("firewall: packets are let pass in %s, which would have dropped them", place))
 	}
 	if legacy := netconf.LegacyTables(); len(legacy) > 0 {
-		u.log.Warn("rules of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
+		u.log.Warn("tables of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
 	}
 	steps, err := u.net.Forwarding(u.file.Name, outer, u.hasIPv6())
 	if err != nil {

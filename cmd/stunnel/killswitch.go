@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -96,4 +97,24 @@ func (u *upward) staysLocked(cause error) bool {
 	u.log.Warn(fmt.Sprintf("the kill switch stays in force: nothing leaves this machine; stunnel up %s brings the tunnel back, stunnel down %s or stunnel unlock %s lifts it",
 		u.file.Path, u.file.Name, u.file.Name))
 	return true
+}
+
+// warnOfLeftKillSwitches tells of those in force whose tunnels are not among the running ones: somebody may wonder why nothing
+// works any more.
+func warnOfLeftKillSwitches(stderr io.Writer, running []tunnel) {
+	h, err := netconf.New()
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	inForce, err := h.KillSwitches()
+	if err != nil {
+		return // not root, or no nftables
+	}
+	for _, name := range inForce {
+		if !slices.ContainsFunc(running, func(t tunnel) bool { return t.name == name && t.elsewhere == 0 }) {
+			warn(stderr, "the kill switch of %s is in force, and its tunnel does not run: nothing leaves this machine", name)
+			printHint(stderr, fmt.Sprintf("stunnel up brings the tunnel back, stunnel down %s takes back what it has left, and stunnel unlock the kill switch alone", name))
+		}
+	}
 }

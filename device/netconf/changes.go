@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Changes are the kernel's messages about rules or routes, since it was made.
+// Changes are the kernel's messages about rules, routes or tables of nftables, since it was made.
 type Changes struct {
 	socket *nl.NetlinkSocket
 	wanted []uint16 // types of messages that matter
@@ -29,10 +29,19 @@ func WayChanges() (*Changes, error) {
 		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 }
 
+// TableChanges tells of tables of nftables that go, in the network namespace of the calling thread.
+func TableChanges() (*Changes, error) {
+	return subscribe(unix.NETLINK_NETFILTER, []uint16{unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE}, unix.NFNLGRP_NFTABLES)
+}
+
 func changes(wanted []uint16, groups ...uint) (*Changes, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	return subscribe(unix.NETLINK_ROUTE, wanted, groups...)
+}
+
+func subscribe(protocol int, wanted []uint16, groups ...uint) (*Changes, error) {
+	s, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
-		return nil, fmt.Errorf("listen for changes of rules and routes: %w", err)
+		return nil, fmt.Errorf("listen for changes of rules, routes or tables: %w", err)
 	}
 	return &Changes{s, wanted}, nil
 }

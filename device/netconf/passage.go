@@ -196,7 +196,7 @@ func (p *Passage) Undo(h *Handle) error {
 // LegacyTables are the tables of the old iptables that are in use here (filter, nat). Their rules can't be read by nftables.
 func LegacyTables() (names []string) {
 	for _, family := range []string{"ip", "ip6"} {
-		text, err := os.ReadFile("/proc/net/" + family + "_tables_names") // absent: nobody has ever loaded them
+		text, err := os.ReadFile("/proc/thread-self/net/" + family + "_tables_names") // absent: nobody has ever loaded them
 		if err != nil {
 			continue
 		}

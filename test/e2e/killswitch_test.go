@@ -162,6 +162,9 @@ func TestUnlockLiftsTheKillSwitchOfADeadTunnel(t *testing.T) {
 	a := up(f.client, f.clientConf)
 	a.Kill()
 	f.mustBlock(t, "killed", func() {})
+	if out := f.client.Run(binary, "show"); !strings.Contains(out, "the kill switch of tun0 is in force, and its tunnel does not run") {
+		t.Errorf("show says %s", out)
+	}
 	if out, err := f.client.Try(binary, "unlock", "tun1"); err == nil || !strings.Contains(out, "tun0") {
 		t.Errorf("unlock of another: %v, %s", err, out)
 	}
@@ -201,4 +204,27 @@ func TestAKillSwitchInForceIsToldToOtherTunnels(t *testing.T) {
 	f.mustBlock(t, "after the end of another tunnel", func() {})
 	a.Stop()
 	sameWholeState(t, f.client, before, "after both")
+}
+
+func TestTheEndpointsNameIsLookedUpPastTheKillSwitchAndNoOther(t *testing.T) {
+	r := newResolving(t, "KillSwitch = yes\nDNS = "+innerB+"\n")
+	a := up(r.alpha, r.alphaConf)
+	ping(t, r.alpha, innerB, 1)
+	r.finds(t, "www.corp.example", "10.9.0.80")
+	a.Kill()
+	asked := r.outside.Output()
+	if out, err := r.alpha.Try("getent", "ahostsv4", "www.isp.example"); err == nil {
+		t.Errorf("a name was found past the kill switch: %s", out)
+	}
+	if out := r.outside.Output(); out != asked {
+		t.Errorf("the name server outside was asked past the kill switch:\n%s", strings.TrimPrefix(out, asked))
+	}
+	// The next one asks for its endpoint while the other's kill switch is in force.
+	a = up(r.alpha, r.alphaConf)
+	ping(t, r.alpha, innerB, 1)
+	if out := strings.TrimPrefix(r.outside.Output(), asked); !strings.Contains(out, "asked "+remote) {
+		t.Errorf("the name server outside was asked only\n%s", out)
+	}
+	a.Stop()
+	r.finds(t, "www.isp.example", "192.0.2.67")
 }
