@@ -14,13 +14,14 @@ const (
 
 // attachment is descriptors that are queues of one interface.
 type attachment struct {
-	fds     []int // at least one
-	name    string
-	existed bool
-	virtio  bool // packets have a virtio header
-	wanted  bool // offloads are to be used
-	agreed  offloads
-	before  settings
+	fds      []int // at least one
+	name     string
+	ethernet bool // it is a TAP
+	existed  bool
+	virtio   bool // packets have a virtio header
+	wanted   bool // offloads are to be used
+	agreed   offloads
+	before   settings
 }
 
 // checkName refuses what the kernel would refuse, in better words, and what it
@@ -44,7 +45,7 @@ func attach(o Options) (attachment, error) {
 	if err != nil {
 		return attachment{}, err
 	}
-	a := attachment{fds: []int{fd}, wanted: o.Offload}
+	a := attachment{fds: []int{fd}, ethernet: o.Ethernet, wanted: o.Offload}
 	mode, err := a.attachFirst(o, before)
 	if err == nil {
 		err = a.prepare(o.setOffload)
@@ -72,8 +73,8 @@ func openClone() (int, error) {
 
 // attachFirst makes the interface, or attaches to it, and returns its mode.
 func (a *attachment) attachFirst(o Options, before settings) (mode uint16, err error) {
-	mode = unix.IFF_TUN | unix.IFF_NO_PI
-	if o.Offload {
+	mode = typeFlag(o.Ethernet) | unix.IFF_NO_PI
+	if o.Offload || o.Ethernet { // a frame needs its place for the room in front
 		mode |= unix.IFF_VNET_HDR
 	}
 	one, many := mode, mode|unix.IFF_MULTI_QUEUE
@@ -86,11 +87,11 @@ func (a *attachment) attachFirst(o Options, before settings) (mode uint16, err e
 	}
 	// EBUSY: there is one of that name.
 	if made != unix.EBUSY || o.Name == "" || strings.Contains(o.Name, "%") {
-		return 0, explainAttach(o.Name, made)
+		return 0, explainAttach(o, made)
 	}
 	if before.held > 0 {
 		// The kernel would let us share its packets with whoever has them now.
-		return 0, explainAttach(o.Name, unix.EBUSY)
+		return 0, explainAttach(o, unix.EBUSY)
 	}
 	a.existed = true
 	a.name, err = setInterface(a.fds[0], o.Name, mode)
@@ -100,9 +101,25 @@ func (a *attachment) attachFirst(o Options, before settings) (mode uint16, err e
 		a.name, err = setInterface(a.fds[0], o.Name, mode)
 	}
 	if err != nil {
-		return 0, explainAttach(o.Name, err)
+		return 0, explainAttach(o, err)
 	}
 	return mode, nil
+}
+
+// typeFlag is the flag of TUNSETIFF for TUN or TAP.
+func typeFlag(ethernet bool) uint16 {
+	if ethernet {
+		return unix.IFF_TAP
+	}
+	return unix.IFF_TUN
+}
+
+// typeName is what users call the one or the other.
+func typeName(ethernet bool) string {
+	if ethernet {
+		return "TAP (Ethernet)"
+	}
+	return "TUN (IP)"
 }
 
 // attachNext adds a queue.
@@ -164,13 +181,15 @@ func adopt(fd int, o Options) (attachment, error) {
 		return attachment{}, fmt.Errorf("device: descriptor %d is /dev/net/tun but attached to no interface: %w", fd, err)
 	case err != nil:
 		return attachment{}, fmt.Errorf("device: descriptor %d: %w", fd, err)
-	case flags&unix.IFF_TUN == 0:
-		return attachment{}, fmt.Errorf("device: descriptor %d: %s is a TAP (Ethernet) interface, a TUN is needed", fd, name)
+	case flags&typeFlag(o.Ethernet) == 0:
+		return attachment{}, fmt.Errorf("device: descriptor %d: %s is a %s interface, a %s is needed", fd, name, typeName(!o.Ethernet), typeName(o.Ethernet))
 	case flags&unix.IFF_NO_PI == 0:
 		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached without IFF_NO_PI", fd, name)
+	case o.Ethernet && flags&unix.IFF_VNET_HDR == 0:
+		return attachment{}, fmt.Errorf("device: descriptor %d: %s was attached without IFF_VNET_HDR, which a TAP needs", fd, name)
 	}
 	unix.CloseOnExec(fd)
-	a := attachment{fds: []int{fd}, name: name, existed: true, wanted: o.Offload}
+	a := attachment{fds: []int{fd}, name: name, ethernet: o.Ethernet, existed: true, wanted: o.Offload}
 	return a, a.prepare(o.setOffload)
 }
 
@@ -236,12 +255,16 @@ func explainOpen(err error) error {
 	return fmt.Errorf("device: open %s: %w", clonePath, err)
 }
 
-func explainAttach(name string, err error) error {
+func explainAttach(o Options, err error) error {
+	name, mode, needed := o.Name, "tun", typeName(o.Ethernet)
+	if o.Ethernet {
+		mode = "tap"
+	}
 	switch err {
 	case unix.EPERM:
 		if _, lookErr := interfaceKind(name); lookErr != nil {
-			return fmt.Errorf("device: make TUN interface %q: %w: that needs root or CAP_NET_ADMIN "+
-				"(or root makes it for you: ip tuntap add mode tun name NAME user USER)", name, err)
+			return fmt.Errorf("device: make %s interface %q: %w: that needs root or CAP_NET_ADMIN "+
+				"(or root makes it for you: ip tuntap add mode %s name NAME user USER)", needed, name, err, mode)
 		}
 		return fmt.Errorf("device: attach to %s: %w: it belongs to another user and this process has no CAP_NET_ADMIN", name, err)
 	case unix.EBUSY:
@@ -249,16 +272,16 @@ func explainAttach(name string, err error) error {
 	case unix.EINVAL:
 		switch kind, lookErr := interfaceKind(name); {
 		case lookErr != nil:
-			return fmt.Errorf("device: make TUN interface %q: %w: is that a good name?", name, err)
-		case kind == "tap":
-			return fmt.Errorf("device: attach to %s: %w: it is a TAP (Ethernet) interface, a TUN is needed", name, err)
-		case kind == "tun":
+			return fmt.Errorf("device: make %s interface %q: %w: is that a good name?", needed, name, err)
+		case kind == mode:
 			return fmt.Errorf("device: attach to %s: %w", name, err)
+		case kind == "tap" || kind == "tun":
+			return fmt.Errorf("device: attach to %s: %w: it is a %s interface, a %s is needed", name, err, typeName(!o.Ethernet), needed)
 		case kind == "":
-			return fmt.Errorf("device: attach to %s: %w: it exists and is not a TUN interface", name, err)
+			return fmt.Errorf("device: attach to %s: %w: it exists and is not a %s interface", name, err, needed)
 		default:
-			return fmt.Errorf("device: attach to %s: %w: it exists and is of kind %s, a TUN is needed", name, err, kind)
+			return fmt.Errorf("device: attach to %s: %w: it exists and is of kind %s, a %s is needed", name, err, kind, needed)
 		}
 	}
-	return fmt.Errorf("device: TUN interface %q: %w", name, err)
+	return fmt.Errorf("device: %s interface %q: %w", needed, name, err)
 }

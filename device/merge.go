@@ -11,11 +11,12 @@ const (
 	// maxSegments bounds a merged packet: the least UDP_MAX_SEGMENTS that
 	// kernels have had.
 	maxSegments = 64
-	// maxMerged bounds its bytes: what an IPv4 header can say.
+	// maxMerged bounds its bytes: what an IPv4 header can say, and with an
+	// Ethernet header no more than other interfaces take without cutting it.
 	maxMerged = 65535
-	// maxPlainHeader is the longest header that is merged: IPv6 and a TCP
-	// header full of options.
-	maxPlainHeader = 40 + 60
+	// maxPlainHeader is the longest header that is merged: of a frame with
+	// tags, IPv6 and a TCP header full of options.
+	maxPlainHeader = maxFrameHeader + 40 + 60
 )
 
 // shape is where the parts of a packet lie that may be merged. The zero value
@@ -23,33 +24,35 @@ const (
 type shape struct {
 	version   uint8
 	udp       bool
+	network   int // where the IP header begins
 	transport int // where the TCP or UDP header begins
 	headers   int // where the payload begins
 }
 
-// shapeOf looks at lengths and kinds only and trusts none of them. Mergeable
-// are TCP segments with ACK and without SYN, RST and URG, and UDP datagrams
+// shapeOf looks at lengths and kinds only, from the IP header on, which begins
+// at network, and trusts none of them. Mergeable are TCP segments with ACK and without SYN, RST and URG, and UDP datagrams
 // with a checksum, that have a payload and lie directly behind an IPv4 header
 // without options and fragmentation or an IPv6 header. All of them can be
 // partial; then they have a checksum whatever is in its place.
-func shapeOf(packet []byte, partial bool) (s shape) {
-	if len(packet) < 28 {
+func shapeOf(packet []byte, network int, partial bool) (s shape) {
+	ip := packet[network:]
+	if len(ip) < 28 {
 		return s
 	}
 	var protocol byte
-	switch packet[0] >> 4 {
+	switch ip[0] >> 4 {
 	case 4:
 		// The reserved bit, MF and the offset are zero; DF may be set.
-		if packet[0] != 0x45 || int(binary.BigEndian.Uint16(packet[2:])) != len(packet) ||
-			binary.BigEndian.Uint16(packet[6:])&^0x4000 != 0 {
+		if ip[0] != 0x45 || int(binary.BigEndian.Uint16(ip[2:])) != len(ip) ||
+			binary.BigEndian.Uint16(ip[6:])&^0x4000 != 0 {
 			return s
 		}
-		protocol, s.transport = packet[9], 20
+		protocol, s.transport = ip[9], network+20
 	case 6:
-		if len(packet) < 48 || int(binary.BigEndian.Uint16(packet[4:]))+40 != len(packet) {
+		if len(ip) < 48 || int(binary.BigEndian.Uint16(ip[4:]))+40 != len(ip) {
 			return s
 		}
-		protocol, s.transport = packet[6], 40
+		protocol, s.transport = ip[6], network+40
 	default:
 		return s
 	}
@@ -72,7 +75,7 @@ func shapeOf(packet []byte, partial bool) (s shape) {
 	default:
 		return s
 	}
-	s.version = packet[0] >> 4
+	s.version, s.network = ip[0]>>4, network
 	return s
 }
 
@@ -84,13 +87,14 @@ func (s shape) verified(packet []byte, partial bool) bool {
 	if s.udp {
 		protocol = unix.IPPROTO_UDP
 	}
-	if s.version == 4 && fold(sum(0, packet[:20])) != 0xffff {
+	ip := packet[s.network:]
+	if s.version == 4 && fold(sum(0, ip[:20])) != 0xffff {
 		return false
 	}
 	if partial {
 		return true
 	}
-	return fold(sumBehindIP(packet, s.transport, protocol, len(packet))) == 0xffff
+	return fold(sumBehindIP(ip, s.transport-s.network, protocol, len(ip))) == 0xffff
 }
 
 // run is the longest row of packets, from the first one of a train on, that
@@ -117,14 +121,14 @@ func (r *run) kind() int {
 // runOf finds the run at the begin of packets, which are at least one. partial
 // says of each what it is, nil: none is partial. So no packet gets a sum that
 // was not verified from one that trusts.
-func runOf(packets [][]byte, partial []bool, tcp, udp bool) (r run) {
+func (q *Queue) runOf(packets [][]byte, partial []bool) (r run) {
 	first := packets[0]
 	r.n, r.bytes, r.partial = 1, len(first), partial != nil && partial[0]
-	if len(packets) == 1 || !tcp && !udp {
+	if len(packets) == 1 || !q.mergeTCP && !q.mergeUDP {
 		return r
 	}
-	r.shape = shapeOf(first, r.partial)
-	if r.version == 0 || r.udp && !udp || !r.udp && !tcp {
+	r.shape = shapeOf(first, q.network(first, 0), r.partial)
+	if r.version == 0 || r.udp && !q.mergeUDP || !r.udp && !q.mergeTCP {
 		return r
 	}
 	r.size = len(first) - r.headers
@@ -141,8 +145,11 @@ func runOf(packets [][]byte, partial []bool, tcp, udp bool) (r run) {
 // extend takes in the next packet, if it continues the run. Everything is
 // compared before any sum is computed.
 func (r *run) extend(first, next []byte) bool {
+	if len(next) < r.network || !bytes.Equal(first[:r.network], next[:r.network]) { // Ethernet's
+		return false
+	}
 	// A slip in length or kind shows here: the shapes differ.
-	s := shapeOf(next, r.partial)
+	s := shapeOf(next, r.network, r.partial)
 	payload := len(next) - s.headers
 	if s != r.shape || payload > r.size || r.bytes+payload > maxMerged {
 		return false
@@ -173,7 +180,7 @@ func (r *run) extend(first, next []byte) bool {
 		return false
 	}
 	if r.version == 4 && r.n == 1 {
-		r.ids = binary.BigEndian.Uint16(next[4:]) - binary.BigEndian.Uint16(first[4:])
+		r.ids = binary.BigEndian.Uint16(next[r.network+4:]) - binary.BigEndian.Uint16(first[r.network+4:])
 	}
 	r.n++
 	r.bytes += payload
@@ -184,9 +191,9 @@ func (r *run) extend(first, next []byte) bool {
 
 // sameFlow compares addresses and ports.
 func (r *run) sameFlow(a, b []byte) bool {
-	from := 12
+	from := r.network + 12
 	if r.version == 6 {
-		from = 8
+		from = r.network + 8
 	}
 	return bytes.Equal(a[from:r.transport+4], b[from:r.transport+4])
 }
@@ -194,6 +201,7 @@ func (r *run) sameFlow(a, b []byte) bool {
 // sameNetwork compares what else the IP header says: a merged packet can say it
 // only once.
 func (r *run) sameNetwork(a, b []byte) bool {
+	a, b = a[r.network:], b[r.network:]
 	if r.version == 6 {
 		return bytes.Equal(a[:4], b[:4]) && a[7] == b[7] // class and label, hop limit
 	}
@@ -224,26 +232,27 @@ func (r *run) header(b, first []byte) int {
 	}
 	p := b[virtioSize:]
 	n := virtioSize + copy(p, first[:r.headers])
+	ip, ipLength := p[r.network:], r.bytes-r.network
 	if r.version == 4 {
 		v.gsoType = unix.VIRTIO_NET_HDR_GSO_TCPV4
-		binary.BigEndian.PutUint16(p[2:], uint16(r.bytes))
-		store16(p[10:], 0)
-		store16(p[10:], ^fold(sum(0, p[:20])))
+		binary.BigEndian.PutUint16(ip[2:], uint16(ipLength))
+		store16(ip[10:], 0)
+		store16(ip[10:], ^fold(sum(0, ip[:20])))
 	} else {
 		v.gsoType = unix.VIRTIO_NET_HDR_GSO_TCPV6
-		binary.BigEndian.PutUint16(p[4:], uint16(r.bytes-40))
+		binary.BigEndian.PutUint16(ip[4:], uint16(ipLength-40))
 	}
 	t, length := p[r.transport:], r.bytes-r.transport
 	if r.udp {
 		v.gsoType, v.csumOffset = unix.VIRTIO_NET_HDR_GSO_UDP_L4, 6
 		binary.BigEndian.PutUint16(t[4:], uint16(length))
-		store16(t[6:], fold(pseudo(p, unix.IPPROTO_UDP, length)))
+		store16(t[6:], fold(pseudo(ip, unix.IPPROTO_UDP, length)))
 	} else {
 		t[13] = r.flags
 		if r.flags&tcpCWR != 0 {
 			v.gsoType |= unix.VIRTIO_NET_HDR_GSO_ECN
 		}
-		store16(t[16:], fold(pseudo(p, unix.IPPROTO_TCP, length)))
+		store16(t[16:], fold(pseudo(ip, unix.IPPROTO_TCP, length)))
 	}
 	v.encode(b)
 	return n

@@ -331,10 +331,11 @@ func BenchmarkMerge64K(b *testing.B) {
 	for name, partial := range map[string][]bool{"complete": make([]bool, 46), "partial": slices.Repeat([]bool{true}, 46)} {
 		b.Run(name, func(b *testing.B) {
 			h := make([]byte, virtioSize+maxPlainHeader)
+			q := &Queue{virtio: true, wanted: true, mergeTCP: true, mergeUDP: true}
 			b.SetBytes(int64(46 * 1368))
 			b.ReportAllocs()
 			for b.Loop() {
-				r := runOf(train, partial, true, true)
+				r := q.runOf(train, partial)
 				if r.n != 46 {
 					b.Fatal(r.n)
 				}

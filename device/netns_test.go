@@ -1,6 +1,7 @@
 package device
 
 import (
+	"net"
 	"os"
 	"runtime"
 	"testing"
@@ -65,6 +66,15 @@ func addressed(t testing.TB, tun *TUN) {
 	l := link(t, tun.Name())
 	must(t, netlink.AddrAdd(l, address(t, "10.9.8.1/24")))
 	must(t, netlink.LinkSetUp(l))
+}
+
+// neighbour is a host behind a TAP that need not be asked for its address.
+func neighbour(t testing.TB, name string, addresses ...string) {
+	t.Helper()
+	for _, a := range addresses {
+		must(t, netlink.NeighSet(&netlink.Neigh{LinkIndex: link(t, name).Attrs().Index, State: netlink.NUD_PERMANENT,
+			IP: net.ParseIP(a), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 2}}))
+	}
 }
 
 func address(t testing.TB, s string) *netlink.Addr {

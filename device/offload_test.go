@@ -17,13 +17,15 @@ import (
 )
 
 func TestStreamsArriveWholeWithOffloads(t *testing.T) {
-	for _, trusting := range []bool{false, true} {
-		t.Run(fmt.Sprintf("trusting=%v", trusting), func(t *testing.T) { checkStreams(t, trusting) })
+	for _, ethernet := range []bool{false, true} {
+		for _, trusting := range []bool{false, true} {
+			t.Run(fmt.Sprintf("ethernet=%v,trusting=%v", ethernet, trusting), func(t *testing.T) { checkStreams(t, ethernet, trusting) })
+		}
 	}
 }
 
-func checkStreams(t *testing.T, trusting bool) {
-	p := newPair(t, Options{Offload: true})
+func checkStreams(t *testing.T, ethernet, trusting bool) {
+	p := newPair(t, Options{Offload: true, Ethernet: ethernet})
 	p.trusting.Store(trusting)
 	t.Log(p.here.Features())
 	for _, to := range []string{"10.9.8.2:80", "[fd98::2]:80"} {
@@ -60,35 +62,38 @@ func TestStreamsArriveWholeWithoutSomeOffloads(t *testing.T) {
 		{"vnet_hdr csum", unix.TUN_F_TSO4},
 		{"vnet_hdr", unix.TUN_F_CSUM},
 	} {
-		// A namespace and a locked thread of its own for each.
-		t.Run(c.features, func(t *testing.T) {
-			p := newPair(t, Options{Offload: true, setOffload: func(fd, flags int) error {
-				if flags&c.refused != 0 {
-					return unix.EINVAL
+		for _, ethernet := range []bool{false, true} {
+			// A namespace and a locked thread of its own for each.
+			t.Run(fmt.Sprintf("%s,ethernet=%v", c.features, ethernet), func(t *testing.T) {
+				p := newPair(t, Options{Offload: true, Ethernet: ethernet, setOffload: func(fd, flags int) error {
+					if flags&c.refused != 0 {
+						return unix.EINVAL
+					}
+					return setOffload(fd, flags)
+				}})
+				if p.here.Features() != c.features {
+					t.Errorf("features %q", p.here.Features())
 				}
-				return setOffload(fd, flags)
-			}})
-			if p.here.Features() != c.features {
-				t.Errorf("features %q", p.here.Features())
-			}
-			for _, trusting := range []bool{false, true} {
-				p.trusting.Store(trusting)
-				p.transfer(t, "10.9.8.2:80", 4<<20)
-				p.transfer(t, "[fd98::2]:80", 4<<20)
-			}
-			if n := p.sumErrors(t); n != 0 {
-				t.Errorf("%d wrong checksums", n)
-			}
-		})
+				for _, trusting := range []bool{false, true} {
+					p.trusting.Store(trusting)
+					p.transfer(t, "10.9.8.2:80", 4<<20)
+					p.transfer(t, "[fd98::2]:80", 4<<20)
+				}
+				if n := p.sumErrors(t); n != 0 {
+					t.Errorf("%d wrong checksums", n)
+				}
+			})
+		}
 	}
 }
 
 func TestDatagramTrainsArriveWhole(t *testing.T) {
 	const size, n = 1200, 40
 	for _, to := range []string{"10.9.8.2:7", "[fd98::2]:7"} {
-		for _, gro := range []int{0, 1} {
-			t.Run(fmt.Sprint(to, gro), func(t *testing.T) {
-				p := newPair(t, Options{Offload: true})
+		for _, mode := range []int{0, 1, 2, 3} {
+			gro, ethernet := mode&1, mode&2 != 0
+			t.Run(fmt.Sprintf("%s,gro=%d,ethernet=%v", to, gro, ethernet), func(t *testing.T) {
+				p := newPair(t, Options{Offload: true, Ethernet: ethernet})
 				p.trusting.Store(gro == 1)
 				if !strings.Contains(p.here.Features(), "uso4") {
 					t.Skip("needs TUN_F_USO4: Linux 6.2")

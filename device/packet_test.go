@@ -166,7 +166,7 @@ func noise(r *rand.Rand, n int) []byte {
 // and, if they were partial, completed.
 func splitAll(h virtioHeader, packet []byte) (segments [][]byte, ok bool) {
 	var s superPacket
-	if !s.begin(h, bytes.Clone(packet)) {
+	if !s.begin(h, bytes.Clone(packet), 0) {
 		return nil, false
 	}
 	slot := make([]byte, longFirst)
@@ -189,10 +189,13 @@ func mergeAll(packets [][]byte) (headers []virtioHeader, merged [][]byte) {
 // mergeSome is mergeAll of packets of which some may be partial. Those that
 // can't be are left out.
 func mergeSome(packets [][]byte, partial []bool) (headers []virtioHeader, merged [][]byte) {
-	q := &Queue{virtio: true, wanted: true}
+	return mergeBy(&Queue{virtio: true, wanted: true, mergeTCP: true, mergeUDP: true}, packets, partial)
+}
+
+func mergeBy(q *Queue, packets [][]byte, partial []bool) (headers []virtioHeader, merged [][]byte) {
 	b := make([]byte, virtioSize+maxPlainHeader)
 	for len(packets) > 0 {
-		r := runOf(packets, partial, true, true)
+		r := q.runOf(packets, partial)
 		if r.n == 1 {
 			if h, err := q.single(packets[0], r.partial); err == nil {
 				headers, merged = append(headers, h), append(merged, packets[0])

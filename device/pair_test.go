@@ -20,10 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pair is two hosts whose TUNs are joined by a wire: 10.9.8.1 and fd98::1 in
-// the test's namespace, 10.9.8.2 and fd98::2 in another one.
+// pair is two hosts whose TUNs, or TAPs, are joined by a wire: 10.9.8.1 and
+// fd98::1 in the test's namespace, 10.9.8.2 and fd98::2 in another one.
 type pair struct {
 	here, there *TUN
+	ethernet    bool
 	ns          netns.NsHandle
 	packets     atomic.Int64 // that went over the wire
 	partial     atomic.Int64 // of them
@@ -34,7 +35,7 @@ type pair struct {
 func newPair(t testing.TB, o Options) *pair {
 	t.Helper()
 	privateNetwork(t)
-	p := &pair{ns: anotherNetwork(t)}
+	p := &pair{ns: anotherNetwork(t), ethernet: o.Ethernet}
 	o.Name, o.MTU = "here", 1420
 	p.here = openTUN(t, o)
 	inThere(t, p.ns, func() error {
@@ -97,6 +98,10 @@ func up(t testing.TB, ns netns.NsHandle, name, host string) {
 // sealed, and no packet is larger than the MTU.
 func (p *pair) carry(t testing.TB, from, to *Queue) {
 	memory := make([]byte, maxTrain*2048)
+	room, most := 0, 1420
+	if p.ethernet {
+		room, most = FrameRoom, most+frameAddresses+etherTypeSize
+	}
 	var out [][]byte
 	for {
 		first, rest, partial, err := from.Read()
@@ -114,16 +119,20 @@ func (p *pair) carry(t testing.TB, from, to *Queue) {
 				partial[i] = false
 			}
 			b := memory[i*2048 : i*2048 : (i+1)*2048]
-			b = append(append(b, first[i]...), rest[i]...)
-			if len(b) > 1420 {
+			b = append(append(b, first[i][room:]...), rest[i]...)
+			if len(b) > most {
 				t.Errorf("a packet of %d bytes on the wire", len(b))
 			}
 			if partial[i] {
-				_, field, ok := plainRule(b)
+				ip := b
+				if p.ethernet {
+					ip = b[plainNetwork(b):]
+				}
+				_, field, ok := plainRule(ip)
 				if !ok {
 					t.Errorf("a packet is partial that can't be: % x", b)
 				}
-				copy(b[field:], "\xde\xad") // what is there means nothing
+				copy(ip[field:], "\xde\xad") // what is there means nothing
 			}
 			out = append(out, b)
 		}

@@ -13,8 +13,9 @@ import (
 // sums that the kernel leaves to us (of a packet inside another one, behind
 // extension headers) are completed at once, by virtioHeader.complete.
 
-// partialSum is where the checksum of a packet lies that may be partial.
-// Offsets are in bytes from the begin of the IP header.
+// partialSum is where the checksum of a packet lies that may be partial. What
+// is said here of packets begins with the IP header, of frames too; offsets are
+// in bytes from there.
 type partialSum struct {
 	start    int // of the TCP or UDP header, where the sum begins
 	field    int // where it goes
@@ -80,15 +81,16 @@ func (p partialSum) begin(packet []byte) virtioHeader {
 
 // staysPartial says whether a packet that the kernel gave with header h may
 // stay partial: the sum that is wanted is the packet's own, and begun as it
-// should be. Another beginning would make a wrong sum, which must not come out
-// as a right one. DHCP does not stay: its clients read packets before the
+// should be. The IP header begins at network. Another beginning of the sum would
+// make a wrong one, which must not come out as a right one. DHCP does not stay: its clients read packets before the
 // kernel has looked at them, and many compute the sum.
-func (h virtioHeader) staysPartial(packet []byte) bool {
+func (h virtioHeader) staysPartial(packet []byte, network int) bool {
 	if !h.partial() {
 		return false
 	}
+	packet = packet[network:]
 	p, ok := findPartialSum(packet, len(packet))
-	if !ok || int(h.csumStart) != p.start || int(h.csumOffset) != p.field-p.start {
+	if !ok || int(h.csumStart) != network+p.start || int(h.csumOffset) != p.field-p.start {
 		return false
 	}
 	const bootps, bootpc = 67, 68
@@ -104,7 +106,8 @@ func (h virtioHeader) staysPartial(packet []byte) bool {
 // Complete computes the checksum of a packet that Read or Look gave as partial:
 // first[i] and rest[i], changed by nobody since. It may be called while these
 // are valid, by any goroutine, and is one pass over the packet.
-func (*Queue) Complete(first, rest []byte) {
+func (q *Queue) Complete(first, rest []byte) {
+	first = first[q.network(first, FrameRoom):]
 	p, ok := findPartialSum(first, len(first)+len(rest))
 	if !ok {
 		panic("device: Complete of a packet that is not partial")

@@ -226,7 +226,7 @@ func TestARefusedSuperPacketOfPartialPacketsGoesOutSinglyAndPartial(t *testing.T
 			t.Fatalf("%s: %d packets of %d", name, len(*wrote), len(train))
 		}
 		for i, w := range *wrote {
-			if !w.h.staysPartial(w.p) || w.h.gsoType != 0 {
+			if !w.h.staysPartial(w.p, 0) || w.h.gsoType != 0 {
 				t.Errorf("%s: packet %d was written with %+v", name, i, w.h)
 			}
 		}

@@ -208,7 +208,7 @@ func TestABadBeginningOfASumIsNotMadeGood(t *testing.T) {
 			}
 			p[h.csumStart+h.csumOffset] ^= 0x40
 			got, partial, _ := take(h, p)
-			if shape := shapeOf(got, false); partial || shape.version == 0 || shape.verified(got, false) {
+			if shape := shapeOf(got, 0, false); partial || shape.version == 0 || shape.verified(got, false) {
 				t.Errorf("%s, GSO %v: partial %v, and the sum is right", name, gso, partial)
 			}
 		}
@@ -259,7 +259,7 @@ func TestPayloadOfAPartialSuperPacketIsNotRead(t *testing.T) {
 		copy(packet, p)
 		must(t, unix.Mprotect(memory[page:], unix.PROT_NONE))
 		var super superPacket
-		if !super.begin(h, packet) || !super.partial {
+		if !super.begin(h, packet, 0) || !super.partial {
 			t.Fatalf("%s: not taken as partial", name)
 		}
 		for super.more() {

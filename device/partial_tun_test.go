@@ -262,7 +262,7 @@ func TestDHCPIsReadWithItsSum(t *testing.T) {
 		if !bytes.Equal(got[28:], payload) {
 			t.Fatalf("port %d: another datagram came", c.port)
 		}
-		if right := shapeOf(got, false).verified(got, false); right == c.partial {
+		if right := shapeOf(got, 0, false).verified(got, false); right == c.partial {
 			t.Errorf("port %d: the sum that a packet socket sees is right: %v", c.port, right)
 		}
 	}

@@ -14,9 +14,9 @@ const (
 	// maxTrain bounds the packets of one Read: two UDP GSO sends' worth. More
 	// would let a small packet behind them wait.
 	maxTrain = 128
-	// maxPacket is the largest packet that a TUN gives: an IPv6 header and
-	// 65,535 bytes.
-	maxPacket = 40 + 65535
+	// maxPacket is the largest packet that an interface gives: in a frame with
+	// tags an IPv6 header and 65,535 bytes.
+	maxPacket = maxFrameHeader + 40 + 65535
 	// burstSize is how many bytes one Read gives at most, and one packet more.
 	burstSize = 64 << 10
 	// arenaSize is the memory that one Read fills. Mostly very little of what
@@ -30,12 +30,13 @@ const (
 	firstSize = 64
 )
 
-// Queue is one queue of a TUN. One goroutine at a time calls Read; any number
+// Queue is one queue of a TUN or TAP. One goroutine at a time calls Read; any number
 // may look, write and close.
 type Queue struct {
 	// constant
-	file *os.File
-	raw  syscall.RawConn
+	file     *os.File
+	raw      syscall.RawConn
+	ethernet bool // packets are frames; then virtio too
 	// method values, which would allocate if made per call
 	fill   func(fd uintptr) bool // q.readWaiting
 	glance func(fd uintptr)      // q.readLook

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -73,6 +74,10 @@ type arrival struct {
 func listenQueues(t testing.TB, tun *TUN) <-chan arrival {
 	arrivals := make(chan arrival, 1<<16)
 	var readers sync.WaitGroup
+	room, front := 0, 0
+	if tun.ethernet {
+		room, front = FrameRoom, frameAddresses+etherTypeSize
+	}
 	for i, q := range tun.Queues() {
 		other := tun.Queues()[(i+1)%len(tun.Queues())]
 		readers.Go(func() {
@@ -82,21 +87,28 @@ func listenQueues(t testing.TB, tun *TUN) <-chan arrival {
 					return
 				}
 				for j := range first {
-					p := join(first, rest, j)
-					at, length := 40, 16
+					whole := join(first, rest, j)[room:]
+					if tun.ethernet && plainNetwork(whole) != front {
+						continue // ARP
+					}
+					p := whole[front:]
+					at, length, protocol := 40, 16, p[6]
 					if p[0]>>4 == 4 {
-						at, length = 20, 4
+						at, length, protocol = 20, 4, p[9]
 					}
 					source, destination := p[at-2*length:at-length], p[at-length:at]
 					a := arrival{queue: i}
-					if udp := p[at:]; len(udp) >= 12 && (p[0]>>4 == 6 || binary.BigEndian.Uint16(p[6:])&0x3fff == 0) {
+					if udp := p[at:]; protocol == unix.IPPROTO_UDP && len(udp) >= 12 && (p[0]>>4 == 6 || binary.BigEndian.Uint16(p[6:])&0x3fff == 0) {
 						a.flow, a.count = binary.BigEndian.Uint16(udp), binary.BigEndian.Uint32(udp[8:])
 						kept := make([]byte, length)
 						copy(kept, source)
 						copy(source, destination)
 						copy(destination, kept)
 						udp[0], udp[1], udp[2], udp[3] = udp[2], udp[3], udp[0], udp[1]
-						if err := other.Write([][]byte{p}, partial[j:j+1]); err != nil {
+						if tun.ethernet {
+							copy(whole, slices.Concat(whole[6:12], whole[:6]))
+						}
+						if err := other.Write([][]byte{whole}, partial[j:j+1]); err != nil {
 							return
 						}
 					}
@@ -113,11 +125,13 @@ func listenQueues(t testing.TB, tun *TUN) <-chan arrival {
 }
 
 func TestAFlowKeepsToItsQueueAndItsOrder(t *testing.T) {
-	for _, offload := range []bool{false, true} {
+	for mode := range 4 {
+		offload, ethernet := mode&1 != 0, mode&2 != 0
 		for _, family := range []string{"10.9.8.2:9", "[fd98::2]:9"} {
-			t.Run(fmt.Sprint(family, offload), func(t *testing.T) {
+			to, _, _ := net.SplitHostPort(family)
+			t.Run(fmt.Sprintf("%s,offload=%v,ethernet=%v", family, offload, ethernet), func(t *testing.T) {
 				privateNetwork(t)
-				tun := openTUN(t, Options{Name: "t0", MTU: 1420, Queues: 4, Offload: offload})
+				tun := openTUN(t, Options{Name: "t0", MTU: 1420, Queues: 4, Offload: offload, Ethernet: ethernet})
 				if !tun.steered {
 					t.Skip("needs the right to give the TUN a program: run it as root on Linux 4.16 or later")
 				}
@@ -130,6 +144,9 @@ func TestAFlowKeepsToItsQueueAndItsOrder(t *testing.T) {
 					up(t, home, "t0", "1")
 				} else {
 					addressed(t, tun)
+				}
+				if ethernet {
+					neighbour(t, "t0", to)
 				}
 				arrivals := listenQueues(t, tun)
 				var senders []*net.UDPConn // on this thread, which is in the namespace

@@ -11,7 +11,9 @@ import (
 // first[i] holds its first 64 bytes, 128 where its headers are longer than 64,
 // or all of it, and rest[i] what remains, nil for nothing. partial[i] says that
 // its TCP or UDP checksum is still to be computed: by Complete, or by the kernel
-// that gets the packet from a Write. The memory is the queue's: the caller may
+// that gets the packet from a Write. Of a TAP first[i] begins with FrameRoom
+// bytes that mean nothing and are the caller's, and the frame begins behind them:
+// they count among the 64 or 128. The memory is the queue's: the caller may
 // change it until it calls Read again, and then it is no more the caller's.
 //
 // The error is ErrGone after the interface was deleted and os.ErrClosed after
@@ -98,7 +100,7 @@ func (q *Queue) readBurst(fd uintptr, p *pace) (done bool) {
 		if q.virtio {
 			q.take(packet)
 		} else {
-			q.add(packet, false)
+			q.add(packet, false, firstSize)
 		}
 		q.ahead.row++
 		if q.super.more() {
@@ -110,25 +112,39 @@ func (q *Queue) readBurst(fd uintptr, p *pace) (done bool) {
 }
 
 // take appends what was read with a virtio header before it. A header that
-// lies costs its packet.
+// lies costs its packet. The end of the header, once decoded, is the room in
+// front of a frame, and belongs to the packet from then on.
 func (q *Queue) take(b []byte) {
 	if len(b) <= virtioSize {
 		q.drops.header.Add(1)
 		return
 	}
-	h, packet := decodeVirtio(b), b[virtioSize:]
+	h, packet, network := decodeVirtio(b), b[virtioSize:], 0
+	if q.ethernet {
+		if h.csumStart > 0xffff-FrameRoom { // and of no frame that there is
+			q.drops.header.Add(1)
+			return
+		}
+		h.csumStart += FrameRoom
+		packet = b[virtioSize-FrameRoom:]
+		network = networkOffset(packet, FrameRoom)
+	}
 	if h.gsoType != unix.VIRTIO_NET_HDR_GSO_NONE {
-		if !q.super.begin(h, packet) {
+		if !q.super.begin(h, packet, network) {
 			q.drops.header.Add(1)
 		}
 		return // split goes on
 	}
-	partial := h.staysPartial(packet)
+	partial := h.staysPartial(packet, network)
 	if h.partial() && !partial && !h.complete(packet) {
 		q.drops.header.Add(1)
 		return
 	}
-	q.add(packet, partial)
+	size := firstSize
+	if partial && int(h.csumStart)+20 > firstSize {
+		size = longFirst // Complete looks for all of the headers there
+	}
+	q.add(packet, partial, size)
 }
 
 // split appends segments of the super-packet. False: the train is full, or must
@@ -145,13 +161,14 @@ func (q *Queue) split() bool {
 	return true
 }
 
-// add appends a whole packet to the train.
-func (q *Queue) add(packet []byte, partial bool) {
+// add appends a whole packet to the train. Its first part is of size bytes at
+// most.
+func (q *Queue) add(packet []byte, partial bool, size int) {
 	q.partial = append(q.partial, partial)
-	if len(packet) <= firstSize {
+	if len(packet) <= size {
 		q.first, q.rest = append(q.first, packet), append(q.rest, nil)
 		return
 	}
-	q.first = append(q.first, packet[:firstSize:firstSize])
-	q.rest = append(q.rest, packet[firstSize:])
+	q.first = append(q.first, packet[:size:size])
+	q.rest = append(q.rest, packet[size:])
 }

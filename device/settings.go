@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settings are what attaching changes in a persistent TUN and what outlives
+// settings are what attaching changes in a persistent TUN or TAP and what outlives
 // the descriptor: the flags of TUNSETIFF. The interface of another process
 // (FromFD) has none known, and keeps ours.
 type settings struct {
@@ -18,13 +18,14 @@ type settings struct {
 
 // Attributes of IFLA_INFO_DATA of a TUN (linux/if_link.h), each one byte.
 const (
+	infoTunType       = 3
 	infoTunPI         = 4
 	infoTunVnetHeader = 5
 	infoTunMultiQueue = 7
 	infoTunQueues     = 8 // four bytes
 )
 
-// lookSettings asks rtnetlink what a TUN of that name is like before we attach
+// lookSettings asks rtnetlink what a TUN or TAP of that name is like before we attach
 // to it, in the calling thread's namespace.
 func lookSettings(name string) (s settings) {
 	if name == "" {
@@ -58,6 +59,8 @@ func parseSettings(info []byte) (s settings) {
 				switch {
 				case kind == infoTunQueues && len(value) == 4:
 					s.held = binary.NativeEndian.Uint32(value)
+				case kind == infoTunType && len(value) == 1 && value[0] == unix.IFF_TAP:
+					s.flags ^= unix.IFF_TUN | unix.IFF_TAP
 				case kind == infoTunPI && on:
 					s.flags &^= unix.IFF_NO_PI
 				case kind == infoTunVnetHeader && on:
@@ -93,7 +96,7 @@ func (t *TUN) restore() (afterClose func()) {
 			unsteer(int(fd))
 		}
 	})
-	now := uint16(unix.IFF_TUN | unix.IFF_NO_PI)
+	now := typeFlag(t.ethernet) | unix.IFF_NO_PI
 	if t.virtio {
 		now |= unix.IFF_VNET_HDR
 	}

@@ -9,7 +9,7 @@ import (
 const (
 	// longFirst is the length of a first part whose headers don't fit firstSize.
 	longFirst = 2 * firstSize
-	// maxHeader bounds the IP and TCP headers of a super-packet. With
+	// maxHeader bounds the headers of a super-packet, TCP's included. With
 	// extension headers they may be of any length; longer ones are dropped.
 	maxHeader = 512
 
@@ -25,6 +25,7 @@ type superPacket struct {
 	template []byte // the headers: of packet, or in store if long
 	store    [maxHeader]byte
 
+	network   int    // where the IP header begins
 	transport int    // where the TCP or UDP header begins
 	size      int    // payload bytes of each segment but the last
 	partial   bool   // the segments stay partial
@@ -37,11 +38,13 @@ type superPacket struct {
 	index int // of the next segment
 }
 
-// begin takes a packet with a GSO type. It trusts nothing that the header says
-// before it is bounded. False: not a super-packet that we could cut.
-func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
+// begin takes a packet with a GSO type, whose IP header begins at network. What
+// is in front of that is repeated in every segment. begin trusts nothing that
+// the header says before it is bounded. False: not a super-packet that we could
+// cut.
+func (s *superPacket) begin(h virtioHeader, packet []byte, network int) bool {
 	s.packet = nil
-	if len(packet) < 20 || h.gsoSize == 0 {
+	if len(packet)-network < 20 || h.gsoSize == 0 {
 		return false
 	}
 	protocol, next := byte(unix.IPPROTO_TCP), 0
@@ -55,11 +58,11 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 	default:
 		return false // UFO among them, which we never agreed to
 	}
-	version := int(packet[0] >> 4)
+	version := int(packet[network] >> 4)
 	if next != 0 && next != version {
 		return false
 	}
-	transport, ok := transportOffset(packet, protocol, h)
+	transport, ok := transportOffset(packet, network, protocol, h)
 	if !ok {
 		return false
 	}
@@ -83,7 +86,7 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 	if headers > maxHeader || headers >= len(packet) {
 		return false // no payload: nothing to cut
 	}
-	s.partial, s.begun, s.noSum = h.staysPartial(packet), 0, false
+	s.partial, s.begun, s.noSum = h.staysPartial(packet, network), 0, false
 	switch {
 	case s.partial:
 	case h.partial():
@@ -97,9 +100,10 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 	case protocol == unix.IPPROTO_UDP && load16(packet[field:]) == 0:
 		s.noSum = true
 	default:
-		s.begun = uint64(fold(pseudo(packet, protocol, 0)))
+		s.begun = uint64(fold(pseudo(packet[network:], protocol, 0)))
 	}
-	s.packet, s.transport, s.size, s.udp = packet, transport, int(h.gsoSize), protocol == unix.IPPROTO_UDP
+	s.packet, s.network, s.transport = packet, network, transport
+	s.size, s.udp = int(h.gsoSize), protocol == unix.IPPROTO_UDP
 	s.long = headers > longFirst
 	s.template = packet[:headers]
 	if s.long {
@@ -110,31 +114,30 @@ func (s *superPacket) begin(h virtioHeader, packet []byte) bool {
 }
 
 // transportOffset finds where the transport header begins. The IP header's
-// length must be the packet's.
-func transportOffset(packet []byte, protocol byte, h virtioHeader) (offset int, ok bool) {
-	least := 0
-	switch packet[0] >> 4 {
+// length must be that of the packet from there on.
+func transportOffset(packet []byte, network int, protocol byte, h virtioHeader) (offset int, ok bool) {
+	ip, start := packet[network:], int(h.csumStart)-network
+	switch ip[0] >> 4 {
 	case 4:
-		least = int(packet[0]&15) * 4
-		if least < 20 || int(binary.BigEndian.Uint16(packet[2:])) != len(packet) ||
-			binary.BigEndian.Uint16(packet[6:])&0x3fff != 0 || packet[9] != protocol {
+		least := int(ip[0]&15) * 4
+		if least < 20 || int(binary.BigEndian.Uint16(ip[2:])) != len(ip) ||
+			binary.BigEndian.Uint16(ip[6:])&0x3fff != 0 || ip[9] != protocol {
 			return 0, false
 		}
-		if h.partial() && int(h.csumStart) != least {
+		if h.partial() && start != least {
 			return 0, false
 		}
-		return least, least <= len(packet)
+		return network + least, least <= len(ip)
 	case 6:
-		least = 40
-		if len(packet) < least || int(binary.BigEndian.Uint16(packet[4:]))+least != len(packet) {
+		const least = 40
+		if len(ip) < least || int(binary.BigEndian.Uint16(ip[4:]))+least != len(ip) {
 			return 0, false
 		}
 		if h.partial() {
 			// Extension headers may lie between; the kernel knows.
-			least = int(h.csumStart)
-			return least, least >= 40 && least <= len(packet) && (least > 40 || packet[6] == protocol)
+			return network + start, start >= least && start <= len(ip) && (start > least || ip[6] == protocol)
 		}
-		return least, packet[6] == protocol
+		return network + least, ip[6] == protocol
 	}
 	return 0, false
 }
@@ -175,14 +178,14 @@ func (s *superPacket) next(slot []byte) (first, rest []byte) {
 
 // finish makes the headers of segment s.index of a copy of the template.
 func (s *superPacket) finish(h, payload []byte) {
-	total := len(h) + len(payload)
-	if h[0]>>4 == 4 {
-		binary.BigEndian.PutUint16(h[2:], uint16(total))
-		binary.BigEndian.PutUint16(h[4:], binary.BigEndian.Uint16(h[4:])+uint16(s.index))
-		store16(h[10:], 0)
-		store16(h[10:], ^fold(sum(0, h[:int(h[0]&15)*4])))
+	total, ip := len(h)+len(payload), h[s.network:]
+	if ip[0]>>4 == 4 {
+		binary.BigEndian.PutUint16(ip[2:], uint16(total-s.network))
+		binary.BigEndian.PutUint16(ip[4:], binary.BigEndian.Uint16(ip[4:])+uint16(s.index))
+		store16(ip[10:], 0)
+		store16(ip[10:], ^fold(sum(0, ip[:int(ip[0]&15)*4])))
 	} else {
-		binary.BigEndian.PutUint16(h[4:], uint16(total-40))
+		binary.BigEndian.PutUint16(ip[4:], uint16(total-s.network-40))
 	}
 	t := h[s.transport:]
 	length := uint16(total - s.transport)

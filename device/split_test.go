@@ -48,7 +48,7 @@ func TestPayloadIsLeftInPlace(t *testing.T) {
 	s := stream{size: 1000, payload: noise(rand.New(rand.NewPCG(1, 1)), 10000), flags: tcpACK, ttl: 64, options: make([]byte, 12)}
 	h, p := s.whole()
 	var super superPacket
-	if !super.begin(h, p) {
+	if !super.begin(h, p, 0) {
 		t.Fatal("not taken")
 	}
 	slot := make([]byte, longFirst)
@@ -63,7 +63,7 @@ func TestPayloadIsLeftInPlace(t *testing.T) {
 	}
 	s.options = make([]byte, 40) // 80 bytes of headers
 	h, p = s.whole()
-	if !super.begin(h, p) {
+	if !super.begin(h, p, 0) {
 		t.Fatal("not taken")
 	}
 	if first, _ := super.next(slot); len(first) != longFirst {
@@ -220,7 +220,7 @@ func FuzzNoHeaderAndNoPacketDoesHarm(f *testing.F) {
 					t.Fatalf("%d bytes became %d and more", len(b), total)
 				}
 				if h := decodeVirtio(b); h.gsoType != 0 && h.flags&1 == 0 || q.partial[i] {
-					if s := shapeOf(p, false); s.version != 0 && (q.partial[i] || s.udp == (h.gsoType&0x7f == 5)) && !s.verified(p, false) {
+					if s := shapeOf(p, 0, false); s.version != 0 && (q.partial[i] || s.udp == (h.gsoType&0x7f == 5)) && !s.verified(p, false) {
 						t.Fatalf("a segment with wrong sums: % x", p)
 					}
 				}
@@ -249,7 +249,7 @@ func BenchmarkSplit64K(b *testing.B) {
 			var super superPacket
 			q := new(Queue)
 			for b.Loop() {
-				if !super.begin(h, p) || super.partial != c.stay {
+				if !super.begin(h, p, 0) || super.partial != c.stay {
 					b.Fatal("not taken, or not as what it is")
 				}
 				for super.more() {

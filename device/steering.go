@@ -48,68 +48,97 @@ var stir = []insn{
 	{alu64 | unix.BPF_ADD | fromX, regHash | regLoaded<<4, 0, 0},
 }
 
-// steeringProgram hashes an IP packet; of what ends too soon the answer is 0.
-func steeringProgram() []insn {
+func jump(test uint8, register uint8, value int32, over int) insn {
+	return insn{unix.BPF_JMP | test, register, int16(over), value}
+}
+
+// hashEnd makes the hash the answer.
+var hashEnd = []insn{
+	{alu64 | unix.BPF_MUL | fromX, regHash | regFactor<<4, 0, 0},
+	{alu64 | unix.BPF_RSH, regHash, 0, 32},
+	{alu64 | unix.BPF_MOV | fromX, regLoaded | regHash<<4, 0, 0},
+	{unix.BPF_JMP | unix.BPF_EXIT, 0, 0, 0},
+}
+
+// steeringProgram hashes an IP packet, or a frame; of what ends too soon the
+// answer is 0.
+func steeringProgram(ethernet bool) []insn {
 	const factor = 0x9E3779B97F4A7C15 // odd, and its bits are well mixed
-	jump := func(test uint8, register uint8, value int32, over int) insn {
-		return insn{unix.BPF_JMP | test, register, int16(over), value}
-	}
-	ports := func(first ...insn) []insn { // first loads them
-		return append(first, stir...)
-	}
-	end := []insn{
-		{alu64 | unix.BPF_MUL | fromX, regHash | regFactor<<4, 0, 0},
-		{alu64 | unix.BPF_RSH, regHash, 0, 32},
-		{alu64 | unix.BPF_MOV | fromX, regLoaded | regHash<<4, 0, 0},
-		{unix.BPF_JMP | unix.BPF_EXIT, 0, 0, 0},
-	}
-	// hasPorts: TCP, UDP; else over what loads them.
-	hasPorts := func(over int) []insn {
-		return []insn{
-			jump(unix.BPF_JEQ, regProtocol, unix.IPPROTO_TCP, 1),
-			jump(unix.BPF_JNE, regProtocol, unix.IPPROTO_UDP, over),
-		}
-	}
-
-	var v4 []insn
-	for _, at := range []int32{12, 16} {
-		v4 = append(append(v4, load(unix.BPF_W, at)), stir...)
-	}
-	v4 = append(append(v4, load(unix.BPF_B, 9)), stir...)
-	v4 = append(v4, insn{alu64 | unix.BPF_MOV | fromX, regProtocol | regLoaded<<4, 0, 0})
-	ports4 := ports(
-		load(unix.BPF_B, 0),
-		insn{alu64 | unix.BPF_AND, regLoaded, 0, 15},
-		insn{alu64 | unix.BPF_LSH, regLoaded, 0, 2},
-		insn{unix.BPF_LD | unix.BPF_IND | unix.BPF_W, regLoaded << 4, 0, 0})
-	v4 = append(v4,
-		load(unix.BPF_H, 6),
-		insn{alu64 | unix.BPF_AND, regLoaded, 0, 0x3fff}, // more fragments, and the offset
-		jump(unix.BPF_JNE, regLoaded, 0, 2+len(ports4)))
-	v4 = append(append(v4, hasPorts(len(ports4))...), ports4...)
-	v4 = append(v4, end...)
-
-	var v6 []insn
-	for at := int32(8); at < 40; at += 4 {
-		v6 = append(append(v6, load(unix.BPF_W, at)), stir...)
-	}
-	v6 = append(append(v6, load(unix.BPF_B, 6)), stir...)
-	v6 = append(v6, insn{alu64 | unix.BPF_MOV | fromX, regProtocol | regLoaded<<4, 0, 0})
-	ports6 := ports(load(unix.BPF_W, 40))
-	v6 = append(append(v6, hasPorts(len(ports6))...), ports6...)
-	v6 = append(v6, end...)
-
 	const high, low = factor >> 32, factor & 0xffffffff
 	program := []insn{
 		{alu64 | unix.BPF_MOV | fromX, regPacket | regContext<<4, 0, 0},
 		{alu64 | unix.BPF_MOV, regHash, 0, 0},
 		{unix.BPF_LD | unix.BPF_IMM | unix.BPF_DW, regFactor, 0, signed(low)},
 		{0, 0, 0, signed(high)},
-		load(unix.BPF_B, 0),
-		{alu64 | unix.BPF_RSH, regLoaded, 0, 4},
-		jump(unix.BPF_JEQ, regLoaded, 6, len(v4)),
 	}
-	return append(append(program, v4...), v6...)
+	if ethernet {
+		return append(program, hashFrame()...)
+	}
+	v4 := hashIPv4(0)
+	program = append(program,
+		load(unix.BPF_B, 0),
+		insn{alu64 | unix.BPF_RSH, regLoaded, 0, 4},
+		jump(unix.BPF_JEQ, regLoaded, 6, len(v4)))
+	return append(append(program, v4...), hashIPv6(0)...)
+}
+
+// hashFrame hashes the IP packet in a frame, behind one tag if need be, and of
+// any other frame the addresses.
+func hashFrame() (program []insn) {
+	etherType := func(at int32) (block []insn) {
+		v4, v6 := hashIPv4(at+etherTypeSize), hashIPv6(at+etherTypeSize)
+		block = append(block, load(unix.BPF_H, at), jump(unix.BPF_JNE, regLoaded, unix.ETH_P_IP, len(v4)))
+		block = append(append(block, v4...), jump(unix.BPF_JNE, regLoaded, unix.ETH_P_IPV6, len(v6)))
+		return append(block, v6...)
+	}
+	tagged := etherType(frameAddresses + vlanTag)
+	program = append(etherType(frameAddresses),
+		jump(unix.BPF_JEQ, regLoaded, unix.ETH_P_8021Q, 1),
+		jump(unix.BPF_JNE, regLoaded, unix.ETH_P_8021AD, len(tagged)))
+	program = append(program, tagged...)
+	for at := int32(0); at < frameAddresses; at += 4 {
+		program = append(append(program, load(unix.BPF_W, at)), stir...)
+	}
+	return append(program, hashEnd...)
+}
+
+// portsOf hashes the ports that the instructions load, if the protocol has any.
+func portsOf(loading ...insn) (program []insn) {
+	ports := append(loading, stir...)
+	program = []insn{
+		jump(unix.BPF_JEQ, regProtocol, unix.IPPROTO_TCP, 1),
+		jump(unix.BPF_JNE, regProtocol, unix.IPPROTO_UDP, len(ports)),
+	}
+	return append(program, ports...)
+}
+
+// hashIPv4 hashes a packet that begins at network, and ends the program.
+func hashIPv4(network int32) (program []insn) {
+	for _, at := range []int32{12, 16} {
+		program = append(append(program, load(unix.BPF_W, network+at)), stir...)
+	}
+	program = append(append(program, load(unix.BPF_B, network+9)), stir...)
+	program = append(program, insn{alu64 | unix.BPF_MOV | fromX, regProtocol | regLoaded<<4, 0, 0})
+	ports := portsOf(
+		load(unix.BPF_B, network),
+		insn{alu64 | unix.BPF_AND, regLoaded, 0, 15},
+		insn{alu64 | unix.BPF_LSH, regLoaded, 0, 2},
+		insn{unix.BPF_LD | unix.BPF_IND | unix.BPF_W, regLoaded << 4, 0, network})
+	program = append(program,
+		load(unix.BPF_H, network+6),
+		insn{alu64 | unix.BPF_AND, regLoaded, 0, 0x3fff}, // more fragments, and the offset
+		jump(unix.BPF_JNE, regLoaded, 0, len(ports)))
+	return append(append(program, ports...), hashEnd...)
+}
+
+// hashIPv6 is hashIPv4 for IPv6.
+func hashIPv6(network int32) (program []insn) {
+	for at := int32(8); at < 40; at += 4 {
+		program = append(append(program, load(unix.BPF_W, network+at)), stir...)
+	}
+	program = append(append(program, load(unix.BPF_B, network+6)), stir...)
+	program = append(program, insn{alu64 | unix.BPF_MOV | fromX, regProtocol | regLoaded<<4, 0, 0})
+	return append(append(program, portsOf(load(unix.BPF_W, network+40))...), hashEnd...)
 }
 
 func signed(v uint32) int32 { return int32(v) }
@@ -117,8 +146,8 @@ func signed(v uint32) int32 { return int32(v) }
 // steer has the kernel choose the queue of each packet by its flow. It needs
 // rights that an ordinary user may lack; flows keep to one queue each without,
 // but for the moments described above.
-func steer(tun int) error {
-	program, license := steeringProgram(), []byte("MIT\x00")
+func steer(tun int, ethernet bool) error {
+	program, license := steeringProgram(ethernet), []byte("MIT\x00")
 	// The beginning of union bpf_attr for BPF_PROG_LOAD.
 	var pins runtime.Pinner
 	defer pins.Unpin()

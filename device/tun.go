@@ -1,5 +1,5 @@
 // Package device moves trains of packets between a program and a Linux TUN
-// interface.
+// interface, or of frames between it and a TAP.
 //
 // It follows Documentation/networking/tuntap.rst of the kernel and, for
 // offloads, the struct virtio_net_hdr of the virtio 1.2 specification, section
@@ -17,6 +17,7 @@ package device
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -33,6 +34,11 @@ type Options struct {
 	// Name is the interface's name, at most 15 bytes. Empty or with one %d
 	// the kernel chooses.
 	Name string
+	// Ethernet makes a TAP, whose packets are Ethernet frames.
+	Ethernet bool
+	// MAC is the address given to a TAP that Open makes; nil leaves the kernel's,
+	// a random one. One that was there before keeps its own.
+	MAC net.HardwareAddr
 	// MTU is given to an interface that Open makes; 0 leaves the kernel's
 	// 1500. An interface that was there before keeps its own.
 	MTU int
@@ -48,18 +54,19 @@ type Options struct {
 	setOffload func(fd, flags int) error // TUNSETOFFLOAD, where tests put another; nil for the real one
 }
 
-// TUN is a layer 3 interface and this program's hold on it. All methods may be
-// called by many goroutines at a time.
+// TUN is an interface of the kernel's tun driver, TUN or TAP, and this program's
+// hold on it. All methods may be called by many goroutines at a time.
 type TUN struct {
 	// constant
-	queues  []*Queue
-	existed bool
-	steered bool // by a program of ours
-	virtio  bool
-	wanted  bool // Options.Offload
-	agreed  offloads
-	before  settings                           // what an interface that existed gets back on Close
-	enter   func(ns int, f func() error) error // inNamespace; tests have one without rights
+	queues   []*Queue
+	ethernet bool // it is a TAP
+	existed  bool
+	steered  bool // by a program of ours
+	virtio   bool
+	wanted   bool // Options.Offload
+	agreed   offloads
+	before   settings                           // what an interface that existed gets back on Close
+	enter    func(ns int, f func() error) error // inNamespace; tests have one without rights
 
 	leaving sync.Mutex // held while a queue is closed; the outermost lock
 	open    int        // queues; guarded by leaving
@@ -77,13 +84,13 @@ type TUN struct {
 	handed bool // another process may use the interface after us
 }
 
-// Open makes a TUN interface, or attaches to one of that name that exists and
-// that nobody holds. One that it made disappears with Close; one that existed
+// Open makes a TUN interface (a TAP with Options.Ethernet), or attaches to one of
+// that name that exists and that nobody holds. One that it made disappears with Close; one that existed
 // (a persistent one, as by "ip tuntap add") stays as it was found. To attach
 // to one needs no right but to own it; to make one needs CAP_NET_ADMIN.
 //
 // Errors wrap the errno and say what is missing: no /dev/net/tun, no right,
-// held by another process, not a TUN.
+// held by another process, not a TUN where one is needed.
 func Open(o Options) (*TUN, error) {
 	if err := checkName(o.Name); err != nil {
 		return nil, err
@@ -97,18 +104,34 @@ func Open(o Options) (*TUN, error) {
 		a.close()
 		return nil, err
 	}
-	if o.MTU != 0 && !t.existed {
-		if err := t.setMTU(o.MTU); err != nil {
-			_ = t.Close()
-			return nil, fmt.Errorf("device: %s: set MTU %d: %w", t.Name(), o.MTU, err)
-		}
+	if t.existed {
+		return t, nil
+	}
+	if err := t.dress(o); err != nil {
+		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil
 }
 
+// dress gives an interface that we made what it is to have from the beginning.
+func (t *TUN) dress(o Options) error {
+	if o.MTU != 0 {
+		if err := t.setMTU(o.MTU); err != nil {
+			return fmt.Errorf("device: %s: set MTU %d: %w", t.Name(), o.MTU, err)
+		}
+	}
+	if o.MAC != nil && t.ethernet {
+		var err error
+		if ctl := t.control(func(fd uintptr) { err = setMAC(int(fd), o.MAC) }); ctl != nil || err != nil {
+			return fmt.Errorf("device: %s: set address %s: %w", t.Name(), o.MAC, errors.Join(ctl, err))
+		}
+	}
+	return nil
+}
+
 // FromFD takes over a descriptor of a TUN queue that another process opened
-// and attached (WG_TUN_FD). Of the options only Offload counts, as far as that
-// process has left a choice. On success the descriptor belongs to the TUN; on
+// and attached (WG_TUN_FD). Of the options only Ethernet counts, and Offload as
+// far as that process has left a choice. On success the descriptor belongs to the TUN; on
 // error it is still the caller's.
 func FromFD(fd int, o Options) (*TUN, error) {
 	a, err := adopt(fd, o)
@@ -126,21 +149,22 @@ func newTUN(a attachment) (*TUN, error) {
 		}
 	}
 	t := &TUN{
-		existed: a.existed,
-		virtio:  a.virtio,
-		wanted:  a.wanted,
-		agreed:  a.agreed,
-		before:  a.before,
-		enter:   inNamespace,
-		last:    linkState{name: a.name},
-		done:    make(chan struct{}),
+		ethernet: a.ethernet,
+		existed:  a.existed,
+		virtio:   a.virtio,
+		wanted:   a.wanted,
+		agreed:   a.agreed,
+		before:   a.before,
+		enter:    inNamespace,
+		last:     linkState{name: a.name},
+		done:     make(chan struct{}),
 	}
-	t.steered = len(a.fds) > 1 && steer(a.fds[0]) == nil
+	t.steered = len(a.fds) > 1 && steer(a.fds[0], a.ethernet) == nil
 	for _, fd := range a.fds {
 		// The poller must see the descriptor only now: before TUNSETIFF the
 		// kernel says that it can't be waited for.
 		q := newQueue(os.NewFile(uintptr(fd), clonePath), a.virtio, a.wanted, a.agreed)
-		q.leave = t.leave
+		q.ethernet, q.leave = a.ethernet, t.leave
 		t.queues = append(t.queues, q)
 		t.open++
 	}
@@ -155,6 +179,9 @@ func (t *TUN) Queues() []*Queue { return t.queues }
 // Steered says that each of several queues has its own flows, whatever is
 // written to the others.
 func (t *TUN) Steered() bool { return t.steered }
+
+// Ethernet says that it is a TAP, whose packets are frames.
+func (t *TUN) Ethernet() bool { return t.ethernet }
 
 // Existed says that the interface was there before Open, or was handed over as
 // a descriptor: it isn't ours to configure without being asked.

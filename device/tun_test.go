@@ -3,6 +3,7 @@ package device
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -58,6 +59,8 @@ func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
 		"many":   unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_MULTI_QUEUE,
 		"pi":     unix.IFF_TUN,
 		"virtio": unix.IFF_TUN | unix.IFF_NO_PI | unix.IFF_VNET_HDR,
+		"ether":  unix.IFF_TAP | unix.IFF_NO_PI,
+		"ether+": unix.IFF_TAP | unix.IFF_VNET_HDR | unix.IFF_MULTI_QUEUE,
 	} {
 		for _, offload := range []bool{false, true} {
 			name := fmt.Sprint(name, offload)
@@ -65,7 +68,12 @@ func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
 			must(t, netlink.LinkSetMTU(link(t, name), 1234))
 			must(t, netlink.LinkSetUp(link(t, name)))
 			before := shown(t, name)
-			tun := openTUN(t, Options{Name: name, MTU: 1420, Offload: offload})
+			mac := link(t, name).Attrs().HardwareAddr.String()
+			tun := openTUN(t, Options{Name: name, MTU: 1420, Offload: offload, Ethernet: flags&unix.IFF_TAP != 0,
+				MAC: net.HardwareAddr{0xfe, 1, 2, 3, 4, 5}})
+			if got := link(t, name).Attrs().HardwareAddr.String(); got != mac {
+				t.Errorf("%s: its address was %s and is now %s", name, mac, got)
+			}
 			if !tun.Existed() || tun.MTU() != 1234 {
 				t.Errorf("%s: existed %v, MTU %d; want true, 1234", name, tun.Existed(), tun.MTU())
 			}
@@ -149,22 +157,28 @@ func TestOrdinaryUserAttachesToHisOwnInterface(t *testing.T) {
 	wantError(t, err, unix.EPERM, "CAP_NET_ADMIN")
 	_, err = Open(Options{})
 	wantError(t, err, unix.EPERM, "CAP_NET_ADMIN")
+	_, err = Open(Options{Name: "new", Ethernet: true})
+	wantError(t, err, unix.EPERM, "mode tap")
 }
 
 func TestOpenSaysWhatIsInTheWay(t *testing.T) {
 	privateNetwork(t)
 	persistent(t, "ether", unix.IFF_TAP|unix.IFF_NO_PI, 0)
+	persistent(t, "ip", unix.IFF_TUN|unix.IFF_NO_PI, 0)
 	openTUN(t, Options{Name: "held"})
-	for name, want := range map[string]struct {
+	for _, c := range []struct {
+		o     Options
 		errno error
 		words string
 	}{
-		"ether": {unix.EINVAL, "TAP"},
-		"held":  {unix.EBUSY, "another process"},
-		"lo":    {unix.EINVAL, "not a TUN"},
+		{Options{Name: "ether"}, unix.EINVAL, "it is a TAP (Ethernet) interface, a TUN (IP) is needed"},
+		{Options{Name: "ip", Ethernet: true}, unix.EINVAL, "it is a TUN (IP) interface, a TAP (Ethernet) is needed"},
+		{Options{Name: "held"}, unix.EBUSY, "another process"},
+		{Options{Name: "lo"}, unix.EINVAL, "not a TUN"},
+		{Options{Name: "lo", Ethernet: true}, unix.EINVAL, "not a TAP"},
 	} {
-		_, err := Open(Options{Name: name})
-		wantError(t, err, want.errno, want.words)
+		_, err := Open(c.o)
+		wantError(t, err, c.errno, c.words)
 	}
 }
 
@@ -216,5 +230,8 @@ func TestDescriptorOfAnotherProcessIsTakenOver(t *testing.T) {
 	must(t, err)
 	if _, err := FromFD(tap, Options{}); err == nil || !strings.Contains(err.Error(), "TAP") {
 		t.Errorf("a TAP was taken for a TUN: %v", err)
+	}
+	if _, err := FromFD(tap, Options{Ethernet: true}); err == nil || !strings.Contains(err.Error(), "IFF_VNET_HDR") {
+		t.Errorf("a TAP without a place for the room was taken: %v", err)
 	}
 }

@@ -6,14 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Write hands packets to the interface, in order. partial[i] says that the TCP
+// Write hands packets to the interface, in order; a TAP takes whole frames, with
+// no room in front. partial[i] says that the TCP
 // or UDP checksum of packets[i] has not been computed and need not be: whoever
 // vouches for the packet is trusted. nil: none is so. A packet that can't be
 // partial by the rule for Read's is dropped. Where the interface takes no
 // partial packets they are completed.
 //
 // Write may change the packets' bytes but keeps no hold on them. Packets that
-// the kernel refuses (no IP packet, interface down, no memory) are counted in
+// the kernel refuses (no IP packet, no frame, interface down, no memory) are counted in
 // [TUN.Drops] and are no error; ErrGone and os.ErrClosed are as for Read.
 func (q *Queue) Write(packets [][]byte, partial []bool) error {
 	q.mu.Lock()
@@ -34,7 +35,7 @@ func (q *Queue) Write(packets [][]byte, partial []bool) error {
 // has no room now drops, as every interface does.
 func (q *Queue) writeBurst(fd uintptr) (done bool) {
 	for len(q.out) > 0 {
-		r := runOf(q.out, q.partials, q.mergeTCP, q.mergeUDP)
+		r := q.runOf(q.out, q.partials)
 		train := q.out[:r.n]
 		err := q.writeRun(fd, &r, train)
 		if err == unix.EINVAL && r.n > 1 {
@@ -139,12 +140,16 @@ func (q *Queue) single(packet []byte, partial bool) (h virtioHeader, err error) 
 	if !partial {
 		return h, nil // whether the sum is right is the kernel's to find out
 	}
+	network := q.network(packet, 0)
+	packet = packet[network:]
 	p, ok := findPartialSum(packet, len(packet))
 	switch {
 	case !ok:
 		return h, errBadPartial
 	case q.virtio && q.wanted:
-		return p.begin(packet), nil
+		h = p.begin(packet)
+		h.csumStart += uint16(network)
+		return h, nil
 	}
 	p.complete(packet, nil)
 	return h, nil

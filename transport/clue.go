@@ -12,6 +12,10 @@ const (
 	clueOtherKey                // a handshake meant for another public key
 	clueBadResponse             // a response that does not open: preshared keys differ
 	clueBadSource               // a packet from an address that is not the peer's
+	clueStorm                   // more is flooded than may be
+	clueFlap                    // a station is here and there
+	clueMACLimit                // more stations than there may be
+	clueClaimed                 // an address that port security gives to another
 
 	clues
 )
@@ -27,6 +31,10 @@ var clueWords = [clues]string{
 	clueOtherKey:    "a handshake came that is meant for another public key than ours",
 	clueBadResponse: "the peer's answer cannot be opened: is the PresharedKey the same at both ends?",
 	clueBadSource:   "the peer sends from an address that is not in its AllowedIPs",
+	clueStorm:       "more broadcast, multicast and frames to unknown stations come than StormLimit allows: the rest is dropped",
+	clueFlap:        "a station comes from two sides in turn and is held on one for a while: is there a loop, or a second one with this address?",
+	clueMACLimit:    "more stations than MACLimit allows: what is for the others is flooded",
+	clueClaimed:     "frames are dropped that come from an address which is another's, or is none of those that may come from there",
 }
 
 // tell logs a clue, if it is time to. args are slog's.

@@ -29,6 +29,35 @@ type Config struct {
 	// has it on.
 	TrustedChecksums *bool
 
+	// What follows is of tap mode (Options.Ethernet) and has no effect in tun mode.
+
+	// MACAgeing is after how long without a word a station is forgotten, from one
+	// second up. A new Tunnel has DefaultMACAgeing.
+	MACAgeing *time.Duration
+
+	// MACLimit is how many stations are learned behind one peer, or behind the device;
+	// frames for others are flooded. A new Tunnel has DefaultMACLimit.
+	MACLimit *int
+
+	// StormLimit is how many frames a second that are broadcast, multicast or for an
+	// unknown station may come from one peer, or from the device, and at once; 0: any
+	// number. A new Tunnel has DefaultStormLimit.
+	StormLimit *int
+
+	// Forward sends what comes from one peer to others. That is for a hub whose peers
+	// do not know each other: two of them that do make a loop.
+	Forward *bool
+
+	// PortSecurity keeps a peer from sending from an address that was heard from
+	// another peer, or from the device, within MACAgeing, and from more addresses than
+	// MACLimit.
+	PortSecurity *bool
+
+	// LinkLocalFrames lets frames pass that are for one link alone, the groups
+	// 01:80:C2:00:00:00 to :0F: spanning tree, LACP, 802.1X, LLDP. Bridges do not
+	// forward them.
+	LinkLocalFrames *bool
+
 	// ReplacePeers removes every peer before Peers are looked at.
 	ReplacePeers bool
 
@@ -39,7 +68,7 @@ type Config struct {
 // PeerConfig adds a peer, or changes or removes the one with this PublicKey.
 // What is nil, false or empty is left alone; a new peer begins with no name, no
 // preshared key, no endpoint, no persistent keepalive, no allowed IPs and
-// ExtensionsAuto; one that was here before gets back its name and Extensions.
+// ExtensionsAuto; one that was here before gets back its name, Extensions and MACs.
 type PeerConfig struct {
 	// PublicKey says which peer is meant. It is the only field that is required.
 	// Our own public key is passed over in silence, as WireGuard does.
@@ -68,8 +97,13 @@ type PeerConfig struct {
 	// when nothing else was, in whole seconds from 0 to 65535; 0 is off.
 	PersistentKeepalive *time.Duration
 
-	// Extensions says what may be spoken with the peer beside WireGuard.
+	// Extensions says what may be spoken with the peer beside WireGuard. In tap mode
+	// they are required, whatever this says, but for ExtensionsOff, which is an error.
 	Extensions *Extensions
+
+	// MACs are the only addresses from which frames may come from the peer, in any VLAN,
+	// and from nowhere else; empty: it may use any. It has no effect in tun mode.
+	MACs *[]MAC
 
 	// ReplaceAllowedIPs removes all allowed IPs before AllowedIPs are applied.
 	ReplaceAllowedIPs bool

@@ -18,9 +18,13 @@ func (t *Tunnel) Configure(c Config) error {
 	if err := t.checkNumber(c); err != nil {
 		return err
 	}
+	if err := t.checkEthernet(&c); err != nil {
+		return err
+	}
 	if err := t.configureSockets(c); err != nil {
 		return err
 	}
+	t.configureEthernet(&c)
 	if c.PrivateKey != nil {
 		if err := t.setPrivateKey(*c.PrivateKey); err != nil {
 			return err
@@ -152,6 +156,10 @@ func (t *Tunnel) removePeers(gone func(*peer) bool) {
 		p.sayGoodbye(extension.Removed, t.now())
 		t.allowedIPs.RemoveAll(p)
 		p.stop(true)
+		if t.lan != nil {
+			t.lan.pin(p.port, nil)
+			t.lan.table.Close(&p.port.Port)
+		}
 	}
 }
 
@@ -176,6 +184,9 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		if known, ok := t.ours[c.PublicKey]; ok {
 			p.name.Store(&known.name)
 			p.policy.Store(uint32(known.extensions))
+			if known.macs != nil && t.lan != nil {
+				t.lan.pin(p.port, *known.macs)
+			}
 		}
 	}
 	if c.Name != nil {
@@ -190,6 +201,10 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.Extensions != nil {
 		p.setExtensions(*c.Extensions, t.now())
+		t.remember(p)
+	}
+	if c.MACs != nil && t.lan != nil {
+		t.lan.pin(p.port, *c.MACs)
 		t.remember(p)
 	}
 	if c.Endpoint != nil {
@@ -232,9 +247,12 @@ func (t *Tunnel) setTrusted(on bool) {
 // remember keeps what is ours of the peer's configuration, should it be removed and
 // come back.
 func (t *Tunnel) remember(p *peer) {
-	o := ours{extensions: p.extensions()}
+	o := ours{extensions: Extensions(p.policy.Load())}
 	if name := p.name.Load(); name != nil {
 		o.name = *name
+	}
+	if p.port != nil {
+		o.macs = p.port.pinned
 	}
 	_, known := t.ours[p.publicKey]
 	switch {
@@ -281,8 +299,15 @@ func (t *Tunnel) Status() Status {
 	if id := t.identity(); id != nil {
 		s.PublicKey = id.PublicKey()
 	}
+	now := t.now()
+	stations := t.lan.stations(now)
+	if t.lan != nil {
+		s.Ethernet = t.lan.status(stations, now)
+	}
 	for _, p := range t.peers.all() {
-		s.Peers = append(s.Peers, t.peerStatus(p))
+		peer := t.peerStatus(p)
+		peer.Port = p.port.status(stations, now)
+		s.Peers = append(s.Peers, peer)
 	}
 	return s
 }
@@ -317,6 +342,9 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 		}
 	case h.isPlain:
 		s.Software = "wireguard"
+		if t.lan != nil {
+			s.Refused = "it is a plain WireGuard, which carries no frames"
+		}
 	}
 	return s
 }

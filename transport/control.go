@@ -29,8 +29,11 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 	case kind == extension.KindFragment:
 		l.join(s, counter, flags, body, routes, now)
 		return true
+	case kind == extension.KindFrame && l.tunnel.lan == nil:
+		p.drops.add(dropNotAnnounced, 1)
 	case kind == extension.KindFrame:
-		p.drops.add(dropNotAnnounced, 1) // this end has no frames
+		l.admitFrame(s, plaintext)
+		return true
 	default:
 		p.drops.add(dropUnknownExtension, 1)
 	}
@@ -136,6 +139,9 @@ func (p *peer) hearGoodbye(s *session, instance extension.Instance, now time.Dur
 		}
 	}
 	p.mu.Unlock()
+	if gone {
+		p.flush()
+	}
 	if gone && p.news.Allow(now) {
 		p.tunnel.log.Info("the peer says that it goes down", "peer", p)
 	}

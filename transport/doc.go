@@ -26,6 +26,10 @@
 // address and port to one of the sockets (SO_REUSEPORT), and its lane writes to
 // its own queue. Sessions, counters and the replay window belong to all lanes.
 //
+// # Frames
+//
+// In tap mode the device and the peers are the ports of a learning switch (lan.go).
+//
 // # Locks
 //
 // In the order in which they may be taken (a Queue's own, held while somebody
@@ -35,7 +39,8 @@
 //	peer.mu        a peer's handshake state, changes to its session slots
 //	staging.mu     a peer's staged packets, also while they are sent
 //	leaves         registry.mu, indexTable.mu, schedule.mu, initiations.mu,
-//	               reassembly.mu, lane.writing, and what a Socket has
+//	               reassembly.mu, lane.writing, guard.mu, those of the table of
+//	               stations (package fdb), and what a Socket has
 //
 // None of them is held across the sealing or opening of a burst; staging's is while the
 // few packets that waited for a handshake leave. What the hot path reads is

@@ -36,13 +36,22 @@ const (
 	dropReassemblyFull
 	dropReassemblyMemory
 	dropUntrustedChecksum
+	dropNoFrame // an IP packet, in tap mode
+	// frames, from a peer or from the local stack
+	dropBadFrame
+	dropLinkLocal
+	dropClaimedAddress
+	dropStorm
+	dropLoop
+	dropElsewhere // for a station on the side that they came from, or beyond another peer
 	// from the local stack
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
 	dropNoEndpoint
-	dropLoop // what we have sent ourselves
+	dropRoutingLoop // what we have sent ourselves
 	dropStagingFull
 	dropNoHandshake
+	dropOtherMode // the peer carries none of what we do
 	dropTooLarge
 	dropDown
 	dropSendFailed
@@ -80,12 +89,20 @@ var dropNames = [dropReasons]string{
 	dropReassemblyFull:     "reassembly_full",
 	dropReassemblyMemory:   "reassembly_memory",
 	dropUntrustedChecksum:  "untrusted_checksum",
+	dropNoFrame:            "no_frame",
+	dropBadFrame:           "bad_frame",
+	dropLinkLocal:          "link_local",
+	dropClaimedAddress:     "claimed_address",
+	dropStorm:              "storm",
+	dropLoop:               "loop",
+	dropElsewhere:          "elsewhere",
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",
-	dropLoop:               "routing_loop",
+	dropRoutingLoop:        "routing_loop",
 	dropStagingFull:        "staging_full",
 	dropNoHandshake:        "no_handshake",
+	dropOtherMode:          "other_mode",
 	dropTooLarge:           "too_large",
 	dropDown:               "interface_down",
 	dropSendFailed:         "send_failed",

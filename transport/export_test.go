@@ -14,3 +14,11 @@ func (t *Tunnel) Reassembling() int {
 	defer t.reassembly.mu.Unlock()
 	return t.reassembly.held
 }
+
+// Staged is how many packets wait for a session, or for a hello.
+func (t *Tunnel) Staged() (n int) {
+	for _, p := range t.peers.all() {
+		n += int(p.staging.n.Load())
+	}
+	return n
+}

@@ -66,7 +66,7 @@ func (l *lane) assemble(s *session, routes *routes[*peer], now time.Duration) {
 		s.peer.drops.add(dropBadFragment, 1)
 		return
 	}
-	l.makeRoom(g.length)
+	l.makeRoom(s.peer, g.length, now)
 	begin := len(l.arena)
 	for _, part := range parts {
 		l.arena = append(l.arena, part...)
@@ -87,7 +87,7 @@ func (l *lane) disperse(s *session, routes *routes[*peer], now time.Duration) {
 // insert keeps a copy of a fragment, or passes its packet on if it was the last
 // one missing.
 func (l *lane) insert(s *session, id crypto.Counter, f fragment, routes *routes[*peer], now time.Duration) {
-	l.makeRoom(maxWhole)
+	l.makeRoom(s.peer, maxWhole, now)
 	begin := len(l.arena)
 	packet, began := l.tunnel.reassembly.insert(l.arena, s, id, f, now)
 	if began {
@@ -99,15 +99,16 @@ func (l *lane) insert(s *session, id crypto.Counter, f fragment, routes *routes[
 	}
 }
 
-// makeRoom makes the arena have n free bytes, at most maxWhole. Where it has
-// not, what has come so far of the burst is written now and not at its end.
-func (l *lane) makeRoom(n int) {
+// makeRoom makes the arena have n free bytes, at most maxWhole, for what comes from p.
+// Where it has not, what has come so far of the burst is written now and not at its end.
+func (l *lane) makeRoom(p *peer, n int, now time.Duration) {
 	if l.arena == nil {
 		l.arena = make([]byte, 0, arenaSize)
 	}
 	if n <= cap(l.arena)-len(l.arena) {
 		return
 	}
+	l.forward(p, now)
 	if len(l.packets) > 0 {
 		l.deliver(l.packets, l.partial)
 	}

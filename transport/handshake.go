@@ -119,6 +119,7 @@ func (p *peer) retry(now time.Duration) {
 		p.tunnel.log.Debug("handshake given up", "peer", p, "attempts", attempts+1)
 		t.keepalive.stop()
 		p.drops.add(dropNoHandshake, p.staging.clear())
+		p.flush()
 		p.armIfIdle(&t.zeroKeys, now+zeroKeysAfter)
 		return
 	}

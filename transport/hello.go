@@ -92,16 +92,24 @@ func (t *Tunnel) capabilities() extension.Capabilities {
 	if t.trusted.Load() {
 		c |= extension.TrustedChecksums
 	}
+	if t.lan != nil {
+		c |= extension.Frames
+	}
 	return c
 }
 
-// extensions is the policy for this peer.
-func (p *peer) extensions() Extensions { return Extensions(p.policy.Load()) }
+// extensions is the policy for this peer. Frames cannot do without.
+func (p *peer) extensions() Extensions {
+	if p.tunnel.lan != nil {
+		return ExtensionsRequired
+	}
+	return Extensions(p.policy.Load())
+}
 
 // silenced says whether packets must wait: extensions are required, and under s
-// the peer has announced none yet.
+// the peer has announced none yet; or it is in the other mode.
 func (p *peer) silenced(s *session) bool {
-	return p.extensions() == ExtensionsRequired && s.speaks.Load() == 0
+	return s.speaks.Load() == 0 && (p.extensions() == ExtensionsRequired || p.deaf.Load())
 }
 
 // inherit lets a new session begin with what we announce, and with what the peer
@@ -196,7 +204,7 @@ func (p *peer) hello(wanted bool) []byte {
 	h := &p.hellos
 	message := extension.Hello{
 		Wanted:       wanted,
-		Mode:         extension.ModeTUN,
+		Mode:         p.tunnel.mode(),
 		Capabilities: p.tunnel.capabilities(),
 		Instance:     p.instance,
 		Sequence:     h.sequence,
@@ -231,7 +239,8 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 	news := false
 	if newer {
 		news = !h.holds || theirs.Version != h.heard.Version || theirs.Capabilities != h.heard.Capabilities || theirs.Mode != h.heard.Mode
-		h.heard, h.serial, h.refused = theirs, max(h.serial, s.serial), refusal(&theirs)
+		h.heard, h.serial, h.refused = theirs, max(h.serial, s.serial), refusal(&theirs, p.tunnel.mode())
+		p.deaf.Store(theirs.Mode != p.tunnel.mode() || h.refused != "" && p.tunnel.lan != nil)
 	}
 	var seen extension.Sequence // of ours
 	if theirs.SeenInstance == p.instance {
@@ -259,17 +268,25 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 	if news && p.news.Allow(now) {
 		p.tellSoftware()
 	}
+	if p.deaf.Load() {
+		p.drops.add(dropOtherMode, p.staging.clear())
+	} else if p.tunnel.lan != nil {
+		p.tunnel.lan.watch(now)
+	}
 	if p.staging.n.Load() > 0 { // it has waited for this, where extensions are required
 		p.sendStaged(now)
 	}
 	return theirs.Wanted
 }
 
-// refusal is why the extensions of a peer that says this hello are not spoken.
-func refusal(h *extension.Hello) string {
+// refusal is why the extensions of a peer that says this hello are not spoken by an end
+// in this mode.
+func refusal(h *extension.Hello, mode extension.Mode) string {
 	switch {
-	case h.Mode != extension.ModeTUN:
-		return "the peer is in " + h.Mode.String() + " mode, this end in " + extension.ModeTUN.String() + " mode"
+	case h.Mode != mode:
+		return "the peer is in " + h.Mode.String() + " mode, this end in " + mode.String() + " mode"
+	case mode == extension.ModeTAP && !h.Capabilities.Has(extension.Frames):
+		return "the peer is in tap mode and takes no frames"
 	case h.Capabilities.Refused() != 0:
 		return "the peer wants something that this version does not know"
 	}
@@ -312,6 +329,7 @@ func (p *peer) lapse(now time.Duration) {
 		h.lapses++
 	}
 	h.holds, h.isPlain = false, true
+	p.deaf.Store(p.tunnel.lan != nil)
 	h.takenBack = 0
 	if h.plain == 0 || now-h.plainAt >= plainSpacing {
 		h.plain++
@@ -331,7 +349,10 @@ func (p *peer) lapse(now time.Duration) {
 		p.tunnel.log.Warn("the peer spoke our extensions and does no more: it is a plain WireGuard now, or somebody keeps them from it",
 			"peer", p, "before", softwareOf(&h.heard))
 	}
-	if remind {
+	switch {
+	case remind && p.tunnel.lan != nil:
+		p.tunnel.log.Warn("the peer does not speak our extensions: it is a plain WireGuard, which carries no frames, and none goes or comes", "peer", p)
+	case remind:
 		p.tunnel.log.Warn("the peer does not speak our extensions, which Extensions = required wants: no packet goes or comes", "peer", p)
 	}
 }
@@ -348,6 +369,7 @@ func (p *peer) setExtensions(e Extensions, now time.Duration) {
 			s.speaks.Store(0)
 		}
 		h.holds, h.isPlain, h.judged = false, false, nil
+		p.deaf.Store(false)
 		h.again.stop()
 		p.timers.hello.stop()
 		p.timers.lapse.stop()

@@ -22,6 +22,7 @@ import (
 //  6. Fragments become packets again (gather.go); what else is an extension and
 //     no packet goes its own way here (control.go).
 //  7. Length and source address are checked: is this packet's sender this peer?
+//     Frames are switched (inboundframes.go).
 //     A checksum that its stack has left is left to ours, if we have said that
 //     we trust (partial.go).
 //  8. What passed goes to the queue, the whole burst in one write.
@@ -135,6 +136,7 @@ func (l *lane) accept(s *session, now time.Duration) {
 		}
 	}
 	l.disperse(s, routes, now)
+	l.forward(p, now)
 	if accepted == 0 {
 		return
 	}
@@ -161,6 +163,10 @@ func (l *lane) accept(s *session, now time.Duration) {
 // to the queue, if it may pass.
 func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
 	p := s.peer
+	if l.tunnel.lan != nil {
+		l.admitFrame(s, plaintext)
+		return
+	}
 	partial := unmarkPartial(plaintext)
 	if partial && !s.mayGet(extension.TrustedChecksums) {
 		p.drops.add(dropUntrustedChecksum, 1)

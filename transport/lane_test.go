@@ -75,12 +75,21 @@ type end struct {
 }
 
 func newEnd(t testing.TB, clock *time.Duration, addr string) *end {
+	return newEndIn(t, clock, addr, false)
+}
+
+// newEthernetEnd is one in tap mode.
+func newEthernetEnd(t testing.TB, clock *time.Duration, addr string) *end {
+	return newEndIn(t, clock, addr, true)
+}
+
+func newEndIn(t testing.TB, clock *time.Duration, addr string, ethernet bool) *end {
 	e := &end{key: crypto.NewPrivateKey(), wire: &wire{}, stack: &stack{}, addr: netip.MustParseAddrPort(addr)}
 	e.Tunnel = New(Options{
 		Queues: []Queue{e.stack},
 		Listen: func(uint16, int, uint32) ([]Socket, error) { return []Socket{e.wire}, nil },
-		MTU:    1420,
-		Now:    func() time.Duration { return *clock },
+		MTU:    1420, Ethernet: ethernet,
+		Now: func() time.Duration { return *clock },
 	})
 	if err := e.Configure(Config{PrivateKey: &e.key}); err != nil {
 		t.Fatal(err)

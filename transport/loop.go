@@ -18,15 +18,15 @@ func (l *lane) sendApart(p *peer, sock Socket, first, rest [][]byte, partial []b
 			if !isSealed(b, path.Remote, port) {
 				continue
 			}
-			p.drops.add(dropLoop, 1)
+			p.drops.add(dropRoutingLoop, 1)
 			if begin < i {
-				l.sendOrStage(p, sock, first[begin:i], rest[begin:i], partial[begin:i], now)
+				l.sendOrStage(p, l.sealer, sock, first[begin:i], rest[begin:i], partial[begin:i], now)
 			}
 			begin = i + 1
 		}
 	}
 	if begin < len(first) {
-		l.sendOrStage(p, sock, first[begin:], rest[begin:], partial[begin:], now)
+		l.sendOrStage(p, l.sealer, sock, first[begin:], rest[begin:], partial[begin:], now)
 	}
 }
 

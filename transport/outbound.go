@@ -22,6 +22,8 @@ const (
 //     whole run, padding, sealing straight into trains, one send per train.
 //  5. Without one the run is copied and staged, and a handshake asked for.
 //  6. What belongs to no peer is answered with an ICMP unreachable.
+//
+// Frames go another way in the second step (outboundframes.go).
 
 // runOutbound ends with the queue's error: closed, or the device is gone.
 func (l *lane) runOutbound() error {
@@ -38,6 +40,10 @@ func (l *lane) runOutbound() error {
 // no checksum yet if partial[i].
 func (l *lane) outbound(first, rest [][]byte, partial []bool, now time.Duration) {
 	t := l.tunnel
+	if t.lan != nil {
+		l.outboundFrames(frames{first, rest, partial}, now)
+		return
+	}
 	routes := t.allowedIPs.Snapshot()
 	sock := l.socket()
 	for start := 0; start < len(first); {

@@ -17,11 +17,21 @@ func unmarkPartial(plaintext []byte) (partial bool) {
 	return true
 }
 
+// partialMark is where the mark of a partial packet is in what is sealed, or of a frame
+// in its header.
+func (l *lane) partialMark() (at int, bit byte) {
+	if l.tunnel.lan != nil {
+		return 1, byte(extension.PartialFrame)
+	}
+	return 0, extension.PartialBit
+}
+
 // markPartial marks the partial ones of packets that begin with first.
-func markPartial(first [][]byte, partial []bool) {
+func (l *lane) markPartial(first [][]byte, partial []bool) {
+	at, bit := l.partialMark()
 	for i := range first {
 		if partial[i] {
-			first[i][0] |= extension.PartialBit
+			first[i][at] |= bit
 		}
 	}
 }
@@ -29,9 +39,10 @@ func markPartial(first [][]byte, partial []bool) {
 // complete computes the checksums of those that are partial, marked or not, and
 // makes them packets like any other.
 func (l *lane) complete(first, rest [][]byte, partial []bool) {
+	at, bit := l.partialMark()
 	for i := range first {
 		if partial[i] {
-			first[i][0] &^= extension.PartialBit
+			first[i][at] &^= bit
 			l.queue.Complete(first[i], rest[i])
 			partial[i] = false
 		}

@@ -71,7 +71,7 @@ func TestAPartialPacketIsMarkedInTheFirstByteOfItsPlaintext(t *testing.T) {
 		for _, isPartial := range []bool{false, true} {
 			first, rest, _ := split(bytes.Clone(p))
 			toB := a.peers.lookup(b.key.Public())
-			a.lanes[0].sendOrStage(toB, a.wire, first, rest, []bool{isPartial}, *clock)
+			a.lanes[0].sendOrStage(toB, a.lanes[0].sealer, a.wire, first, rest, []bool{isPartial}, *clock)
 			msg := a.wire.sent[0]
 			a.wire.sent = nil
 			s := b.indices.lookup(crypto.Receiver(msg)).session
@@ -115,7 +115,7 @@ func TestPartialPacketsAreCheckedLikeAnyOther(t *testing.T) {
 		p := bytes.Clone(c.packet)
 		p[0] = c.first
 		first, rest, partial := split(p)
-		a.lanes[0].sendOrStage(a.peers.lookup(b.key.Public()), a.wire, first, rest, partial, *clock)
+		a.lanes[0].sendOrStage(a.peers.lookup(b.key.Public()), a.lanes[0].sealer, a.wire, first, rest, partial, *clock)
 		a.pass(b)
 		drops := &b.peers.lookup(a.key.Public()).drops
 		if c.drop == dropReasons {

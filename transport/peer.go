@@ -38,6 +38,8 @@ type peer struct {
 	policy              atomic.Uint32 // Extensions
 	news                tokenBucket   // lines of the log that the peer can cause
 	wholes              openWholes
+	port                *port       // the switch's; nil in tun mode
+	deaf                atomic.Bool // under the session that there is it takes nothing of what we carry, and what waits does so in vain
 
 	wantsInitiation atomic.Bool  // is in tunnel.initiations
 	lastSent        atomic.Int64 // when a handshake message was last sent
@@ -71,6 +73,9 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 		p.instance = extension.Instance(binary.BigEndian.Uint64(b[:]))
 	}
 	p.news.interval, p.news.burst = clueInterval, newsBurst
+	if t.lan != nil {
+		p.port = newPort(t, p)
+	}
 	p.timers.place = -1
 	p.timers.check.Store(int64(never))
 	p.lastSent.Store(int64(-never))
@@ -154,6 +159,7 @@ func (p *peer) stop(removed bool) {
 	p.mu.Unlock()
 	p.stopTimers()
 	p.drops.add(dropDown, p.staging.clear())
+	p.flush()
 	p.tunnel.schedule.remove(p, removed)
 }
 

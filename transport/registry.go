@@ -11,7 +11,7 @@ import (
 type registry struct {
 	mu    sync.RWMutex
 	byKey map[crypto.PublicKey]*peer
-	order []*peer // as they were added
+	order []*peer // as they were added; what all has given out is not written to
 }
 
 func (r *registry) lookup(key crypto.PublicKey) *peer {
@@ -20,10 +20,11 @@ func (r *registry) lookup(key crypto.PublicKey) *peer {
 	return r.byKey[key]
 }
 
+// all returns the peers that there are now, for reading only.
 func (r *registry) all() []*peer {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return slices.Clone(r.order)
+	return slices.Clip(r.order)
 }
 
 func (r *registry) add(p *peer) {
@@ -40,7 +41,7 @@ func (r *registry) add(p *peer) {
 func (r *registry) remove(gone func(*peer) bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.order = slices.DeleteFunc(r.order, func(p *peer) bool {
+	r.order = slices.DeleteFunc(slices.Clone(r.order), func(p *peer) bool {
 		if !gone(p) {
 			return false
 		}

@@ -31,7 +31,8 @@ func TrainLength(mtu int) int {
 type sealer struct {
 	plain []crypto.Plaintext
 	out   []byte
-	heads []byte // the beginnings of fragments; nil until there are some
+	heads []byte  // the beginnings of fragments; nil until there are some
+	later []*peer // of a flood, those that get it after the others
 }
 
 func newSealer() *sealer {
@@ -71,7 +72,7 @@ func (l *sealer) send(s *session, sock Socket, first, rest [][]byte, now time.Du
 // fragments that there may be of one, are counted and passed over with them. A
 // packet's fragments are sealed in one go, under counters reserved together.
 func (l *sealer) seal(s *session, first, rest [][]byte) int {
-	p, mtu, limit := s.peer, int(s.peer.tunnel.mtu.Load()), s.limit()
+	p, mtu, limit := s.peer, s.peer.tunnel.plaintextMTU(), s.limit()
 	l.plain, l.out, l.heads = l.plain[:0], l.out[:0], l.heads[:0]
 	taken, room := 0, cap(l.out)
 	for taken < len(first) {
@@ -170,25 +171,31 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 }
 
 // sendOrStage sends a run of one peer's packets, partial ones as such if the
-// peer trusts, or stages them all complete and asks for a handshake.
-func (l *lane) sendOrStage(p *peer, sock Socket, first, rest [][]byte, partial []bool, now time.Duration) {
+// peer trusts, or stages them all complete and asks for a handshake. They are sealed
+// with a sealer that is the caller's.
+func (l *lane) sendOrStage(p *peer, with *sealer, sock Socket, first, rest [][]byte, partial []bool, now time.Duration) {
 	if p.staging.n.Load() == 0 {
 		if s := p.usable(now); s != nil && !p.silenced(s) && s.acquire() {
 			if s.may(extension.TrustedChecksums) && p.tunnel.trusted.Load() {
-				markPartial(first, partial)
+				l.markPartial(first, partial)
 			} else {
 				l.complete(first, rest, partial)
 			}
-			n := l.sealer.send(s, sock, first, rest, now)
+			n := with.send(s, sock, first, rest, now)
 			s.release()
 			first, rest, partial = first[n:], rest[n:], partial[n:]
 		}
 	}
-	if len(first) > 0 {
+	if len(first) == 0 {
+		return
+	}
+	if p.deaf.Load() && p.staysSilent(now) {
+		p.drops.add(dropOtherMode, len(first))
+	} else {
 		l.complete(first, rest, partial)
 		p.drops.add(dropStagingFull, p.staging.add(first, rest))
-		p.sendStaged(now)
 	}
+	p.sendStaged(now)
 }
 
 // sendStaged sends what is staged if there is a session for it, and else asks

@@ -41,6 +41,9 @@ type Status struct {
 	// TrustedChecksums says whether they are on, see Config.
 	TrustedChecksums bool
 
+	// Ethernet is what there is in tap mode; nil: the tunnel is in tun mode.
+	Ethernet *EthernetStatus
+
 	// Drops counts packets dropped before it was known whose they were:
 	// reason -> packets; those that the device did not take too. It has only reasons that happened; each is a word of
 	// lower-case letters, digits and '_'.
@@ -84,7 +87,7 @@ type PeerStatus struct {
 	Software string
 
 	// Announced are the extensions that the peer takes from us, sorted words of
-	// lower-case letters and '_': "echo", "fragments", "trusted_checksums".
+	// lower-case letters and '_': "echo", "fragments", "frames", "trusted_checksums".
 	Announced []string
 
 	// Refused is why extensions that the peer announced are not spoken with it;
@@ -104,6 +107,10 @@ type PeerStatus struct {
 	// only while there is traffic.
 	RoundTrip              time.Duration
 	EchoesSent, EchoesLost int
+
+	// Port is what is known of the Ethernet stations on the peer's side. In tun mode there
+	// is nothing in it.
+	Port PortStatus
 
 	// Drops counts this peer's dropped packets, as Status.Drops does.
 	Drops map[string]uint64

@@ -194,6 +194,7 @@ func (p *peer) expire(now time.Duration) {
 	}
 	if t.zeroKeys.fired(now) {
 		p.zeroKeys()
+		p.flush()
 	}
 	if t.reassembly.fired(now) {
 		if due := p.tunnel.reassembly.sweep(p, now); due != never {
@@ -249,10 +250,15 @@ func (s *schedule) add(p *peer, due time.Duration) {
 		heap.Fix(s, p.timers.place)
 	}
 	if p.timers.place == 0 {
-		select {
-		case s.wake <- struct{}{}:
-		default:
-		}
+		s.wakeUp()
+	}
+}
+
+// wakeUp has the loop look what is next. Any caller, with any locks.
+func (s *schedule) wakeUp() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -323,6 +329,9 @@ func (t *Tunnel) runTimers(ctx context.Context) {
 				t.schedule.add(p, next)
 			}
 			continue
+		}
+		if t.lan != nil {
+			wait = min(wait, t.lan.expire(now))
 		}
 		if wait != never {
 			wait = min(wait, maxSleep)

@@ -19,6 +19,13 @@ import (
 
 // Queue is one packet queue of a network device; device.Queue is one. What it
 // may have besides is in offload.go.
+//
+// In tap mode what is said of packets is true of Ethernet frames, from the destination
+// address to the end of the payload. Then first[i] begins with FrameRoom bytes, which
+// the caller writes, and the frame behind it: so it is 64 or 128 bytes long, or all of it.
+// Complete wants it like that, also of frames that came from a peer, are partial by the
+// rules of docs/protocol-extensions.md, and go to another one. What Write gets has no room
+// in front.
 type Queue interface {
 	// Read blocks until there is a packet and returns all that are there:
 	// packet i is first[i] followed by rest[i], where first[i] is its first 64
@@ -27,7 +34,8 @@ type Queue interface {
 	// the caller's to change, until the next Read. One caller at a time.
 	Read() (first, rest [][]byte, partial []bool, err error)
 	// Complete computes the checksum of a packet that is partial, in place. Who
-	// has what Read or Look gave may call it, any number at a time.
+	// has what Read or Look gave may call it, any number at a time. In tap mode
+	// inbound does too, with frames of its own.
 	Complete(first, rest []byte)
 	// Write hands whole packets to the local stack, in order; it may change
 	// their bytes. Those that are partial (nil: none is) are taken for right
@@ -64,6 +72,10 @@ type Options struct {
 	Queues []Queue
 	// Listen opens n sockets on one UDP port, 0 for one that is free.
 	Listen func(port uint16, n int, mark uint32) ([]Socket, error)
+	// Ethernet says that the queues are a TAP's (tap mode), see Queue. It is announced
+	// to peers, and only such as are in tap mode too are spoken to; AllowedIPs have no
+	// meaning.
+	Ethernet bool
 	// MTU of the device, in bytes; SetMTU follows it.
 	MTU int
 	// Now is a clock for ages and timers: monotonic, and going on while the
@@ -109,6 +121,7 @@ type Tunnel struct {
 	refusals    tokenBucket
 	clues       [clues]tokenBucket
 	reassembly  reassembly
+	lan         *lan // nil in tun mode; constant
 	drops       drops
 
 	mu         sync.Mutex // guards what follows, and all configuration
@@ -126,6 +139,7 @@ type Tunnel struct {
 type ours struct {
 	name       string
 	extensions Extensions
+	macs       *[]MAC // nil: any
 }
 
 // localIdentity is what follows from the private key.
@@ -151,6 +165,12 @@ type lane struct {
 	packets [][]byte
 	partial []bool // of packets
 	greeted bool   // a hello in the run is to be acknowledged
+
+	// inbound's in tap mode: frames of one run that passed; and for those that go to
+	// another peer how they are given to relayer, which is nil until there are some
+	arrived []arrival
+	relayed frames
+	relayer *sealer
 
 	gathered gathering // inbound's too: fragments of a packet, one behind the other
 	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
@@ -181,6 +201,9 @@ func New(o Options) *Tunnel {
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
+	}
+	if o.Ethernet {
+		t.lan = newLAN(t)
 	}
 	t.trusted.Store(true)
 	t.mtu.Store(int64(o.MTU))
@@ -273,6 +296,9 @@ func (t *Tunnel) setDown() {
 	t.rebind(nil)
 	for _, p := range t.peers.all() {
 		p.stop(false)
+	}
+	if t.lan != nil {
+		t.lan.table.Flush(&t.lan.local.Port)
 	}
 }
 

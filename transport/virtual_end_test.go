@@ -26,10 +26,11 @@ type end struct {
 	host    *memnet.Host
 	peers   []transport.PeerConfig // as configured by meet, for a restart
 
-	device *memnet.Device
-	tunnel *transport.Tunnel
-	cancel context.CancelFunc
-	ended  chan error
+	ethernet bool // tap mode
+	device   *memnet.Device
+	tunnel   *transport.Tunnel
+	cancel   context.CancelFunc
+	ended    chan error
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -42,7 +43,7 @@ func (w *world) end(name string, n int) *end {
 	w.t.Helper()
 	private := crypto.NewPrivateKey()
 	e := &end{
-		w: w, name: name, private: private, public: private.Public(),
+		w: w, name: name, private: private, public: private.Public(), ethernet: w.ethernet,
 		outer:  netip.AddrPortFrom(outerAddress(n), outerPort),
 		inner:  netip.AddrFrom4([4]byte{10, 0, 0, byte(n)}),
 		inner6: netip.MustParseAddr(fmt.Sprintf("fd00::%d", n)),
@@ -60,11 +61,14 @@ func (w *world) end(name string, n int) *end {
 func (e *end) start(lanes int) {
 	e.w.t.Helper()
 	e.device = memnet.NewDevice(lanes)
+	if e.ethernet {
+		e.device = memnet.NewEthernet(lanes)
+	}
 	var queues []transport.Queue
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, MTU: mtu, Version: version, Log: e.w.log})
+	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
 	ctx, cancel := context.WithCancel(context.Background())

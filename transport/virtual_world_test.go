@@ -49,6 +49,7 @@ type world struct {
 	// WireGuard, but in tests about extensions.
 	extensions transport.Extensions
 	log        *slog.Logger // of all ends; nil: none
+	ethernet   bool         // ends that are made now are in tap mode
 
 	mu          sync.Mutex // guards the rest
 	wire        []sighting // read it through sightings

@@ -36,8 +36,18 @@ func checkCommand() *cli.Command {
 				return err
 			}
 			warnings := file.Warnings
-			if kind := kindOf(file.Name); kind != "" && kind != "tuntap" && kind != "tun" {
-				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a TUN is needed: up will refuse", file.Name, kind))
+			needed := "TUN"
+			if file.Interface.Ethernet {
+				needed = "TAP"
+			}
+			if kind := kindOf(file.Name); kind != "" && kind != needed {
+				warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a %s is needed: up will refuse", file.Name, kind, needed))
+			}
+			if bridge := file.Interface.Bridge; bridge != "" {
+				if kind := kindOf(bridge); kind != "" && kind != "bridge" {
+					warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a bridge is needed: up will refuse", bridge, kind))
+				}
+				warnings = append(warnings, bridgeFilterWarnings(bridge)...)
 			}
 			if why := cannotSplit(file); why != "" {
 				warnings = append(warnings, why)
@@ -59,6 +69,12 @@ func kindOf(name string) string {
 	link, err := netlink.LinkByName(name)
 	if err != nil {
 		return ""
+	}
+	if tuntap, ok := link.(*netlink.Tuntap); ok {
+		if tuntap.Mode == netlink.TUNTAP_MODE_TAP {
+			return "TAP"
+		}
+		return "TUN"
 	}
 	return link.Type()
 }
@@ -111,6 +127,33 @@ func printPlanJSON(w io.Writer, p *plan, warnings []string) error {
 	return e.Encode(out)
 }
 
+// describeSwitch says what the file changes in how frames are switched.
+func describeSwitch(in *conf.Interface) (texts []string) {
+	if in.MACAgeing != 0 {
+		texts = append(texts, fmt.Sprintf("MAC addresses are forgotten after %v", in.MACAgeing))
+	}
+	if in.MACLimit != 0 {
+		texts = append(texts, fmt.Sprintf("at most %d MAC addresses behind each peer", in.MACLimit))
+	}
+	switch {
+	case in.StormLimit == nil:
+	case *in.StormLimit == 0:
+		texts = append(texts, "no limit for frames to all")
+	default:
+		texts = append(texts, fmt.Sprintf("at most %d frames to all a second from each peer", *in.StormLimit))
+	}
+	if in.Forward {
+		texts = append(texts, "frames go from one peer to another")
+	}
+	if in.PortSecurity {
+		texts = append(texts, "no peer can use a MAC address that was heard elsewhere")
+	}
+	if in.LinkLocalFrames {
+		texts = append(texts, "spanning tree, LACP, 802.1X and LLDP pass")
+	}
+	return texts
+}
+
 func describePeer(p *conf.Peer) string {
 	var b strings.Builder
 	if p.Name != "" {
@@ -133,6 +176,9 @@ func describePeer(p *conf.Peer) string {
 		b.WriteString(", plain WireGuard")
 	case transport.ExtensionsRequired:
 		b.WriteString(", no packet before it announces extensions")
+	}
+	if len(p.MACs) > 0 {
+		fmt.Fprintf(&b, ", MAC addresses %s and no others", strings.Join(texts(p.MACs), ", "))
 	}
 	if len(p.AllowedIPs) > 0 {
 		fmt.Fprintf(&b, ", allowed IPs %s", join(p.AllowedIPs))

@@ -28,17 +28,30 @@ type planStep struct {
 func newPlan(f *conf.File) *plan {
 	p := &plan{file: f}
 	p.killSwitch()
-	p.tell("interface", "%s", f.Name)
+	if f.Interface.Ethernet {
+		p.tell("interface", "%s, a TAP: it carries Ethernet frames", f.Name)
+	} else {
+		p.tell("interface", "%s", f.Name)
+	}
 	p.hook("PreUp", f.Interface.PreUp)
 	p.engine()
-	p.mark()
-	p.addresses()
-	p.mtu()
-	p.gateway()
-	p.link()
-	p.separateRoutes()
-	p.routes()
-	p.sourceRules()
+	if f.Interface.Ethernet { // frames go by MAC address, and need no routes
+		p.tap()
+		p.addresses()
+		p.mtu()
+		p.bridgePort()
+		p.gateway()
+		p.link()
+	} else {
+		p.mark()
+		p.addresses()
+		p.mtu()
+		p.gateway()
+		p.link()
+		p.separateRoutes()
+		p.routes()
+		p.sourceRules()
+	}
 	p.dns()
 	p.forward()
 	p.hook("PostUp", f.Interface.PostUp)
@@ -97,17 +110,26 @@ func (p *plan) engine() {
 
 func (p *plan) addresses() {
 	for _, a := range p.file.Interface.Address {
-		p.tell("address", "%s", a)
+		if bridge := p.file.Interface.Bridge; bridge != "" {
+			p.tell("address", "%s, of %s", a, bridge)
+		} else {
+			p.tell("address", "%s", a)
+		}
 		p.do(func(ctx context.Context, u *upward) error {
-			return u.step(ctx, &netconf.Address{Interface: u.file.Name, Prefix: a})
+			return u.step(ctx, &netconf.Address{Interface: p.addressed(), Prefix: a})
 		})
 	}
 }
 
 func (p *plan) mtu() {
-	if mtu := p.file.Interface.MTU; mtu != 0 {
-		p.tell("mtu", "%d", mtu)
-	} else {
+	switch in := &p.file.Interface; {
+	case in.MTU != 0:
+		p.tell("mtu", "%d", in.MTU)
+	case in.Bridge != "":
+		p.tell("mtu", "chosen at the start: that of %s, or %d", in.Bridge, defaultTapMTU)
+	case in.Ethernet:
+		p.tell("mtu", "%d", defaultTapMTU)
+	default:
 		p.tell("mtu", "chosen at the start: that of the way to the peers, less 80 (usually 1420)")
 	}
 	p.do(func(ctx context.Context, u *upward) error {
@@ -123,6 +145,9 @@ func (p *plan) link() {
 	}
 	if !in.TrustedChecksums {
 		p.tell("checksums", "computed and verified for every packet, also between two stunnels")
+	}
+	for _, text := range describeSwitch(in) {
+		p.tell("switch", "%s", text)
 	}
 	if in.Lanes != 0 {
 		p.tell("lanes", "%d", in.Lanes)

@@ -36,10 +36,11 @@ func showCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "json", Usage: "print JSON"},
 			&cli.BoolFlag{Name: "show-keys", Usage: "print private and preshared keys too"},
+			&cli.BoolFlag{Name: "macs", Usage: "print the MAC addresses that were heard, and on which side (Mode = tap)"},
 		},
 		Action: func(c *cli.Context) error {
 			shown, err := gather(c.Args().First())
-			o := showOptions{now: time.Now(), keys: c.Bool("show-keys")}
+			o := showOptions{now: time.Now(), keys: c.Bool("show-keys"), macs: c.Bool("macs")}
 			switch {
 			case c.Bool("json"):
 				if c.Args().Present() && err != nil {
@@ -49,6 +50,8 @@ func showCommand() *cli.Command {
 			case len(shown) == 0 && err == nil:
 				fmt.Fprintln(c.App.ErrWriter, "stunnel: no tunnel is running")
 				printHint(c.App.ErrWriter, kernelHint(""))
+			case o.macs:
+				showMACs(c.App.Writer, shown)
 			default:
 				showText(c.App.Writer, shown, o)
 			}
@@ -70,6 +73,9 @@ type tunnel struct {
 type showOptions struct {
 	now  time.Time
 	keys bool // show private and preshared keys
+	macs bool // list stations
+
+	ethernet bool // of a tunnel in tap mode
 }
 
 // gather asks the interface that arg means, a NAME or a FILE, or all of them when it is "". What
@@ -167,6 +173,7 @@ func showText(w io.Writer, tunnels []tunnel, o showOptions) {
 			fmt.Fprintln(w)
 		}
 		showInterface(w, t, o)
+		o.ethernet = t.status.Ethernet != nil
 		for _, p := range t.status.Peers {
 			fmt.Fprintln(w)
 			showPeer(w, p, o)
@@ -198,6 +205,7 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 	if s.Lanes > 0 {
 		b.line("lanes", fmt.Sprint(s.Lanes))
 	}
+	b.ethernet(s.Ethernet)
 	b.offloads(s.Offloads)
 	if s.MTU != 0 && !s.TrustedChecksums {
 		b.line("checksums", "computed and verified for every packet; trusted ones are off")
@@ -221,13 +229,15 @@ func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
 	} else {
 		b.line("endpoint", "not known; this peer has to speak first")
 	}
-	allowed := "(none)"
-	if len(p.AllowedIPs) > 0 {
-		allowed = strings.Join(texts(p.AllowedIPs), ", ")
+	switch {
+	case len(p.AllowedIPs) > 0:
+		b.line("allowed ips", strings.Join(texts(p.AllowedIPs), ", "))
+	case !o.ethernet:
+		b.line("allowed ips", "(none)")
 	}
-	b.line("allowed ips", allowed)
 	b.line("latest handshake", handshakeText(p, o.now))
 	b.extensions(p, o.now)
+	b.port(&p.Port)
 	if p.RxBytes != 0 || p.TxBytes != 0 {
 		b.line("transfer", iec(p.RxBytes)+" received, "+iec(p.TxBytes)+" sent")
 	}

@@ -39,6 +39,14 @@ var dropWords = map[string]struct{ what, why string }{
 	"reassembly_full":     {"packet", "of which fragments were missing, given up for newer ones"},
 	"reassembly_memory":   {"packet", "of which fragments were missing, given up for their memory"},
 	"untrusted_checksum":  {"packet", "without a checksum, which this end has not agreed to"},
+	"no_frame":            {"packet", "of IP, while this end carries Ethernet frames"},
+	// frames, from a peer or from the local stack
+	"bad_frame":       {"frame", "with a header that cannot be true"},
+	"link_local":      {"frame", "for one link alone, as of spanning tree or LLDP"},
+	"claimed_address": {"frame", "from a MAC address that is another's, or not allowed there"},
+	"storm":           {"frame", "to all, beyond StormLimit"},
+	"loop":            {"frame", "to all, where a loop was found"},
+	"elsewhere":       {"frame", "for a station that is on another side"},
 	// from the local stack
 	"no_peer":           {"packet", "to an address in no peer's allowed ips"},
 	"no_peer_multicast": {"packet", "of multicast, to no peer"},
@@ -46,6 +54,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"routing_loop":      {"packet", "of the tunnel itself, routed back into it"},
 	"staging_full":      {"packet", "too many to wait for a handshake"},
 	"no_handshake":      {"packet", "that waited for a handshake in vain"},
+	"other_mode":        {"packet", "that the peer carries none of: one end is in tap mode, the other in tun mode"},
 	"too_large":         {"packet", "too large for a datagram"},
 	"interface_down":    {"packet", "while the interface was down"},
 	"send_failed":       {"packet", "that this host could not send"},
@@ -59,7 +68,7 @@ var dropWords = map[string]struct{ what, why string }{
 }
 
 // quietDrops happen to every healthy tunnel: --json has them, the text has not.
-var quietDrops = []string{"no_peer_multicast", "extensions_off"}
+var quietDrops = []string{"no_peer_multicast", "extensions_off", "link_local", "elsewhere"}
 
 // drops prints the reasons that happened below a heading, the most frequent first.
 func (b block) drops(heading string, drops map[string]uint64) {

@@ -39,6 +39,8 @@ func speaksText(p transport.PeerStatus) string {
 	switch {
 	case p.Extensions == transport.ExtensionsOff:
 		return text + "; extensions are off"
+	case p.Refused != "" && p.Software == plain: // in tap mode
+		return text + "; " + p.Refused
 	case p.Refused != "":
 		text += "; its extensions are refused: " + p.Refused
 	case p.Software == "" && !required:

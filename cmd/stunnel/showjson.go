@@ -15,7 +15,12 @@ const jsonDescription = `--json prints {"interfaces": [...]}. Names are only eve
    the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why
    not} (null if the program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro
    and gso of the sockets), trusted_checksums (whether they are on; null if the program does not tell),
-   dropped_packets {reason: number; those of no one peer}, peers.
+   ethernet (null in tun mode), dropped_packets {reason: number; those of no one peer}, peers.
+Of ethernet: mac_ageing_seconds, mac_limit, storm_limit (flooded frames a second, 0 is off), forward,
+   port_security, link_local_frames (whether they pass), local (this host's side), and with --macs stations,
+   of each mac, vlan (0: none), inner_vlan, peer and public_key (null: this host's side), seconds_ago.
+Of a side: stations (how many), allowed_macs (empty: any), loop (whether nothing is flooded there because of
+   one), flaps (times that a station which moves too often was held), unlearned_frames (beyond mac_limit).
 Of a peer:
    name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
    endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
@@ -25,7 +30,7 @@ Of a peer:
    refused (why extensions are not spoken with it, or ""), downgrades (how often it spoke extensions and then no
    more), goodbye (when it said that it goes down, RFC 3339 in UTC; null if it did not, or is back),
    goodbye_seconds_ago, round_trip_seconds (the median of the last minute, null if there is none), echoes_sent
-   and echoes_lost (of the last minute), dropped_packets.
+   and echoes_lost (of the last minute), port (its side; null in tun mode), dropped_packets.
 Keys are base64.`
 
 type jsonShow struct {
@@ -45,6 +50,7 @@ type jsonInterface struct {
 	Lanes            int               `json:"lanes"`
 	Offloads         map[string]string `json:"offloads"`
 	TrustedChecksums *bool             `json:"trusted_checksums"`
+	Ethernet         *jsonEthernet     `json:"ethernet"`
 	DroppedPackets   map[string]uint64 `json:"dropped_packets"`
 	Peers            []jsonPeer        `json:"peers"`
 }
@@ -71,6 +77,7 @@ type jsonPeer struct {
 	RoundTrip           *float64          `json:"round_trip_seconds"`
 	EchoesSent          int               `json:"echoes_sent"`
 	EchoesLost          int               `json:"echoes_lost"`
+	Port                *jsonSide         `json:"port"`
 	DroppedPackets      map[string]uint64 `json:"dropped_packets"`
 }
 
@@ -95,6 +102,7 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		Lanes:          s.Lanes,
 		DroppedPackets: orEmpty(s.Drops),
 		Peers:          make([]jsonPeer, 0, len(s.Peers)),
+		Ethernet:       ethernetJSON(s, o.macs),
 	}
 	if !s.PublicKey.IsZero() {
 		key := s.PublicKey.String()
@@ -121,6 +129,10 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		if ours {
 			word := p.Extensions.String()
 			peer.Extensions = &word
+		}
+		if s.Ethernet != nil {
+			port := sideJSON(&p.Port)
+			peer.Port = &port
 		}
 		j.Peers = append(j.Peers, peer)
 	}

@@ -38,6 +38,9 @@ func stripCommand() *cli.Command {
 			if peers := withExtensions(file); len(peers) > 0 {
 				warn(c.App.ErrWriter, "wg knows no Extensions: a running peer keeps what it has, and a new one begins with auto (%s)", strings.Join(peers, ", "))
 			}
+			if peers := withMACs(file); len(peers) > 0 {
+				warn(c.App.ErrWriter, "wg knows no MACs: a running peer keeps what it has, and a new one may use any address (%s)", strings.Join(peers, ", "))
+			}
 			strip(c.App.Writer, file)
 			return nil
 		},
@@ -48,6 +51,16 @@ func stripCommand() *cli.Command {
 func withExtensions(f *conf.File) (titles []string) {
 	for i := range f.Peers {
 		if p := &f.Peers[i]; p.Extensions != transport.ExtensionsAuto {
+			titles = append(titles, p.Title())
+		}
+	}
+	return titles
+}
+
+// withMACs are the titles of the peers whose MACs are lost by strip.
+func withMACs(f *conf.File) (titles []string) {
+	for i := range f.Peers {
+		if p := &f.Peers[i]; len(p.MACs) > 0 {
 			titles = append(titles, p.Title())
 		}
 	}

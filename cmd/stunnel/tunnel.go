@@ -35,6 +35,7 @@ type running struct {
 	engine  *transport.Tunnel
 	log     *slog.Logger
 	offload bool      // at the sockets; the device has been told
+	bridged bool      // the device is to be a port of a bridge
 	narrow  sync.Once // says that bursts could not be limited
 	lost    sync.Map  // names of offloads whose loss was told
 
@@ -47,11 +48,17 @@ type running struct {
 	leave      func() // closes the control socket
 }
 
+// Both must mean the same room in front of a frame.
+var (
+	_ [device.FrameRoom - transport.FrameRoom]struct{}
+	_ [transport.FrameRoom - device.FrameRoom]struct{}
+)
+
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
-// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. routes knows
-// the ways to peers, for as long as the tunnel runs.
-func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload bool) *running {
-	t := &running{device: tun, log: log, offload: offload}
+// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. bridged: the
+// device will be a port of a bridge. routes knows the ways to peers, for as long as the tunnel runs.
+func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload, bridged bool) *running {
+	t := &running{device: tun, log: log, offload: offload, bridged: bridged}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
@@ -65,7 +72,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 		queues = append(queues, q)
 	}
 	t.engine = transport.New(transport.Options{
-		Queues: queues, Listen: t.listen, MTU: tun.MTU(), PathMTU: routes.PathMTU,
+		Queues: queues, Listen: t.listen, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
 		Version: version, Now: newBootClock().now, Log: engineLog,
 	})
 
@@ -180,13 +187,34 @@ func (t *running) stop() error {
 	return err
 }
 
-// limitBursts makes what the stack gives at once fit one send, sealed. It works without, with more sends.
+// limitBursts makes what the stack gives at once fit one send, sealed. It works without, with more sends. What a bridge
+// forwards was made for other interfaces' bounds: whatever is larger than ours the kernel would cut up before we have it,
+// which costs far more than a second send.
 func (t *running) limitBursts(mtu int) {
-	err := t.device.LimitBursts(transport.TrainLength(mtu), mtu)
+	if t.bridged {
+		return
+	}
+	err := t.device.LimitBursts(burstLength(mtu, t.device.Ethernet()), mtu)
 	if err == nil || errors.Is(err, device.ErrGone) || errors.Is(err, os.ErrClosed) {
 		return
 	}
 	t.narrow.Do(func() { t.log.Info("gso_max_size stays as it is, which costs some speed", "error", err) })
+}
+
+// burstLength is how many packets of the MTU one send takes, sealed. Frames have an Ethernet header and ours besides. One of an
+// ordinary size inside an ordinary network outside is then too long for one message; with larger ones the network outside is
+// taken to be larger too.
+func burstLength(mtu int, ethernet bool) int {
+	if !ethernet {
+		return transport.TrainLength(mtu)
+	}
+	const headers, usual, outside = 4 + 14, 1500, 60 // outside: IPv4, UDP, the message's own
+	length := mtu + headers
+	if mtu > usual || length <= usual-outside {
+		return transport.TrainLength(length)
+	}
+	const parts = 2
+	return max(1, transport.TrainLength(length/parts+4)/parts)
 }
 
 // lanes is how many to have: wanted, or if that is 0 what fits the machine. A lane keeps about two cores busy, one with

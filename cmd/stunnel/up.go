@@ -270,15 +270,16 @@ func (u *upward) open() (err error) {
 		u.net.Close()
 		return err
 	}
-	tun, err := device.Open(device.Options{Name: name, Offload: u.file.Interface.Offload, Queues: lanes(u.file.Interface.Lanes)})
+	in := &u.file.Interface
+	tun, err := device.Open(device.Options{Name: name, Ethernet: in.Ethernet, MAC: newPlan(u.file).mac(), Offload: in.Offload, Queues: lanes(in.Lanes)})
 	if err != nil {
 		err = errors.Join(busyHint(openHint(err, command), name), u.undo(nil))
 		l.Close()
 		u.net.Close()
 		return err
 	}
-	u.tunnel = start(tun, u.net, l, u.log, u.file.Interface.Offload)
-	u.tunnel.tellLanes(u.file.Interface.Lanes)
+	u.tunnel = start(tun, u.net, l, u.log, in.Offload, in.Bridge != "")
+	u.tunnel.tellLanes(in.Lanes)
 	return nil
 }
 

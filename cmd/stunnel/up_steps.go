@@ -60,6 +60,9 @@ func (u *upward) ready(ctx context.Context) error {
 // mtu is the file's, or wg-quick's choice. But below 1280 the kernel would take all IPv6 off the interface again, and say
 // nothing: where there is IPv6, packets that are cut up outside are better than that.
 func (u *upward) mtu() int {
+	if u.file.Interface.Ethernet {
+		return u.tapMTU()
+	}
 	if u.file.Interface.MTU != 0 {
 		return u.file.Interface.MTU
 	}
@@ -143,9 +146,13 @@ func (u *upward) configure(ctx context.Context) error {
 func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 	in := &f.Interface
 	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, FwMark: in.FwMark, TrustedChecksums: &in.TrustedChecksums}
+	configureSwitch(&c, in)
 	for i, p := range f.Peers {
 		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive,
 			Extensions: &p.Extensions}
+		if len(p.MACs) > 0 {
+			pc.MACs = &p.MACs
+		}
 		if p.Name != "" {
 			pc.Name = &p.Name
 		}
@@ -158,6 +165,21 @@ func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 		c.Peers = append(c.Peers, pc)
 	}
 	return c
+}
+
+// configureSwitch adds how frames are switched, if they are; where the file does not say, the engine has its defaults.
+func configureSwitch(c *transport.Config, in *conf.Interface) {
+	if !in.Ethernet {
+		return
+	}
+	if in.MACAgeing != 0 {
+		c.MACAgeing = &in.MACAgeing
+	}
+	if in.MACLimit != 0 {
+		c.MACLimit = &in.MACLimit
+	}
+	c.StormLimit = in.StormLimit
+	c.Forward, c.PortSecurity, c.LinkLocalFrames = &in.Forward, &in.PortSecurity, &in.LinkLocalFrames
 }
 
 // resolvePatience is how long a resolver may take before we say what we wait for.

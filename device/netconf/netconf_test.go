@@ -18,7 +18,7 @@ import (
 )
 
 // host is a network namespace of the test's own, with the interface tun0, which the tests configure, and eth0, which is
-// somebody else's: 192.0.2.1/24, a default route and an MTU of 1480.
+// somebody else's: 192.0.2.1/24, a default route and an MTU of 1480. There is a bridge, br8, without ports.
 type host struct {
 	*Handle
 	t *testing.T
@@ -47,6 +47,7 @@ func inNamespace(t *testing.T, test func(h host)) {
 		x := host{h, t}
 		x.tun("tun0")
 		x.veth("eth0", 1480)
+		x.must(nil, h.nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br8"}}))
 		x.took(address("eth0", "192.0.2.1/24"))
 		x.took(&Up{Interface: "eth0"})
 		test(x)
@@ -128,7 +129,8 @@ func (h host) state() string {
 	}
 	for _, l := range links {
 		a := l.Attrs()
-		lines = append(lines, fmt.Sprintf("link %s mtu %d up %v", a.Name, a.MTU, a.Flags&net.FlagUp != 0))
+		lines = append(lines, fmt.Sprintf("link %s mtu %d up %v", a.Name, a.MTU, a.Flags&net.FlagUp != 0),
+			fmt.Sprintf("link %s mac %s port of %d", a.Name, a.HardwareAddr, a.MasterIndex))
 		addrs, err := h.nl.AddrList(l, unix.AF_UNSPEC)
 		if err != nil {
 			h.t.Error(err)
@@ -202,6 +204,8 @@ func steps() []Step {
 		&KillSwitch{Interface: "tun0", Mark: 51820, Allow: prefixes("198.51.100.0/24"), LAN: true},
 		&Gateway{Interface: "tun0", Masquerade: true, MSS: PathMSS}, &RouterIPv6{For: "tun0"},
 		&Rule{Priority: 1001, From: netip.MustParsePrefix("10.7.0.1/32"), Table: 7, Suppress: -1}, nameServer("tun0", "10.7.0.53"),
+		&MAC{Interface: "eth0-peer", Address: "fe:00:00:00:00:01"},
+		&Bridge{Name: "br7", For: "tun0"}, &BridgePort{Interface: "eth0-peer", Bridge: "br8"},
 	)
 }
 

@@ -35,6 +35,9 @@ var kinds = map[string]func() Step{
 	"gateway":     func() Step { return new(Gateway) },
 	"passage":     func() Step { return new(Passage) },
 	"ipv6 router": func() Step { return new(RouterIPv6) },
+	"mac":         func() Step { return new(MAC) },
+	"bridge":      func() Step { return new(Bridge) },
+	"port":        func() Step { return new(BridgePort) },
 }
 
 // Apply takes a step that no journal keeps. Its Undo is the caller's to call, if he wants it back. When it fails it has been

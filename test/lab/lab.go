@@ -136,7 +136,7 @@ func (h *Host) killDetached() {
 	spaces, _ := filepath.Glob("/proc/[0-9]*/ns/net")
 	for _, path := range spaces {
 		pid, _ := strconv.Atoi(strings.Split(path, "/")[2])
-		if space, err := os.Readlink(path); err == nil && space == mine && pid != h.pid {
+		if space, err := os.Readlink(path); err == nil && space == mine && pid != h.pid && pid != os.Getpid() {
 			syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}

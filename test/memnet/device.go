@@ -1,6 +1,7 @@
 package memnet
 
 import (
+	"bytes"
 	"hash/maphash"
 	"os"
 	"slices"
@@ -10,11 +11,12 @@ import (
 	"stunnel/test/memnet/packet"
 )
 
-// Device is a fake TUN device. The test plays the kernel: Inject is what
-// programs send into the tunnel, Next and Drain are what comes out of it. Of
-// packets without a checksum it is InjectPartial and Partial.
+// Device is a fake TUN device, or a TAP device, whose packets are frames. The test
+// plays the kernel: Inject is what programs send into the tunnel, Next and Drain are
+// what comes out of it. Of packets without a checksum it is InjectPartial and Partial.
 type Device struct {
 	queues []*Queue
+	room   int           // bytes in front of a packet in what Read gives: of a TAP's
 	wake   chan struct{} // holds one token when something was received
 
 	mu       sync.Mutex
@@ -40,7 +42,17 @@ type waiting struct {
 	partial bool
 }
 
-// NewDevice makes a device with n queues.
+// NewEthernet makes a TAP device with n queues.
+func NewEthernet(n int) *Device {
+	d := NewDevice(n)
+	d.room = frameRoom
+	return d
+}
+
+// frameRoom is what package transport wants in front of a frame, in bytes.
+const frameRoom = 4
+
+// NewDevice makes a TUN device with n queues.
 func NewDevice(n int) *Device {
 	d := &Device{wake: make(chan struct{}, 1)}
 	for range n {
@@ -56,7 +68,7 @@ func (d *Device) Queues() []*Queue { return slices.Clone(d.queues) }
 // addresses) to one queue and in order.
 func (d *Device) Inject(packets ...[]byte) {
 	for _, p := range packets {
-		d.queues[flow(p)%uint64(len(d.queues))].inject(waiting{slices.Clone(p), false})
+		d.inject(p, false)
 	}
 }
 
@@ -66,9 +78,34 @@ func (d *Device) Inject(packets ...[]byte) {
 func (d *Device) InjectPartial(packets ...[]byte) {
 	for _, p := range packets {
 		p = slices.Clone(p)
-		copy(packet.Checksum(p)[:2], "\xde\xad")
-		d.queues[flow(p)%uint64(len(d.queues))].inject(waiting{p, true})
+		copy(packet.Checksum(d.ip(p))[:2], "\xde\xad")
+		d.inject(p, true)
 	}
+}
+
+func (d *Device) inject(p []byte, partial bool) {
+	q := d.queues[flow(p, d.room > 0)%uint64(len(d.queues))]
+	q.inject(waiting{append(bytes.Repeat([]byte{Poison}, d.room), p...), partial})
+}
+
+// ip is the IP packet in what the device carries.
+func (d *Device) ip(p []byte) []byte {
+	if d.room == 0 {
+		return p
+	}
+	return p[min(headerLength(p), len(p)):]
+}
+
+// headerLength is that of a frame's header, with up to two VLAN tags.
+func headerLength(frame []byte) int {
+	n := 14
+	for range 2 {
+		if len(frame) < n || frame[n-2] != 0x81 && frame[n-2] != 0x88 || frame[n-1] != 0x00 && frame[n-1] != 0xa8 {
+			break
+		}
+		n += 4
+	}
+	return n
 }
 
 // Partial is how many packets came out of the tunnel without a checksum.
@@ -130,7 +167,7 @@ func (q *Queue) Read() (first, rest [][]byte, partial []bool, err error) {
 		if packets := q.take(); len(packets) > 0 {
 			for _, w := range packets {
 				p := w.packet
-				cut := min(len(p), firstLength(p))
+				cut := min(len(p), q.device.firstLength(p))
 				first, rest, partial = append(first, p[:cut:cut]), append(rest, p[cut:]), append(partial, w.partial)
 			}
 			return first, rest, partial, nil
@@ -148,7 +185,7 @@ func (q *Queue) Read() (first, rest [][]byte, partial []bool, err error) {
 // Complete computes the checksum of a packet that Read gave as partial.
 func (q *Queue) Complete(first, rest []byte) {
 	whole := slices.Concat(first, rest)
-	if !packet.Complete(whole) {
+	if !packet.Complete(q.device.ip(whole[q.device.room:])) {
 		panic("memnet: Complete of a packet that is not partial")
 	}
 	copy(first, whole)
@@ -170,7 +207,7 @@ func (q *Queue) Write(packets [][]byte, partial []bool) error {
 		whole := slices.Clone(p)
 		poison(p)
 		if partial != nil && partial[i] {
-			if !packet.Complete(whole) {
+			if !packet.Complete(q.device.ip(whole)) {
 				continue
 			}
 			q.device.partial++
@@ -253,17 +290,24 @@ func (q *Queue) nudge() {
 	}
 }
 
-// firstLength is 64, or 128 where IP and TCP headers take more than that.
-func firstLength(p []byte) int {
+// firstLength is 64, or 128 where the headers, with the room in front of them, take
+// more than that.
+func (d *Device) firstLength(p []byte) int {
 	headers := 0
+	if d.room > 0 {
+		p = p[d.room:]
+		headers = d.room + headerLength(p)
+		p = d.ip(p)
+	}
 	switch {
 	case len(p) >= 20 && p[0]>>4 == 4:
-		headers = int(p[0]&15) * 4
-		if at := headers + 12; p[9] == 6 && len(p) > at {
-			headers += int(p[at]>>4) * 4
+		length := int(p[0]&15) * 4
+		if at := length + 12; p[9] == 6 && len(p) > at {
+			length += int(p[at]>>4) * 4
 		}
+		headers += length
 	case len(p) > 52 && p[0]>>4 == 6 && p[6] == 6:
-		headers = 40 + int(p[52]>>4)*4
+		headers += 40 + int(p[52]>>4)*4
 	}
 	if headers > 64 {
 		return 128
@@ -271,9 +315,11 @@ func firstLength(p []byte) int {
 	return 64
 }
 
-// flow hashes the packet's IP addresses.
-func flow(p []byte) uint64 {
+// flow hashes the packet's IP addresses, or a frame's own.
+func flow(p []byte, isFrame bool) uint64 {
 	switch {
+	case isFrame:
+		return maphash.Bytes(seed, p[:min(12, len(p))])
 	case len(p) >= 20 && p[0]>>4 == 4:
 		return maphash.Bytes(seed, p[12:20])
 	case len(p) >= 40 && p[0]>>4 == 6:

@@ -10,7 +10,10 @@ import (
 func (p *parser) check() {
 	p.checkPrivateKey()
 	p.checkIdentities()
-	p.checkRoutes()
+	p.checkMode()
+	if !p.file.Interface.Ethernet {
+		p.checkRoutes()
+	}
 	p.checkMTU()
 	p.checkDNS()
 	p.checkSourceRules()
@@ -21,7 +24,7 @@ func (p *parser) check() {
 			p.fail(max(lines.psk, lines.pskFile), "", "this peer has a PresharedKey in line %d and a PresharedKeyFile in line %d; one of them is enough",
 				lines.psk, lines.pskFile)
 		}
-		if len(peer.AllowedIPs) == 0 {
+		if len(peer.AllowedIPs) == 0 && !p.file.Interface.Ethernet {
 			p.warn(peer.Line, "this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in")
 		}
 		if a, err := netip.ParseAddrPort(peer.Endpoint); err == nil && a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() && a.Addr().Zone() == "" {

@@ -1,6 +1,8 @@
-// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with thirteen of our own
-// (`Name`, `PresharedKeyFile` and `Extensions` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Metric`,
-// `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp` in [Interface]).
+// Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
+// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
+// `Metric`, `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp`, `Mode`, `Bridge` and `MAC` in
+// [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`, `PortSecurity` and
+// `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -11,6 +13,7 @@
 package conf
 
 import (
+	"net"
 	"net/netip"
 	"time"
 
@@ -44,14 +47,25 @@ type Interface struct {
 	PostUp           []string
 	PreDown          []string
 	PostDown         []string
-	Offload          bool // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
-	TrustedChecksums bool // let partial checksums travel so between two stunnels; true if the file does not say
-	Lanes            int  // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
-	SaveConfig       bool // false: not supported yet, and refused
-	KillSwitch       bool // nothing leaves the host but through the tunnel
+	Offload          bool             // let the kernel handle packets in bulk, at the device and at the sockets; true if the file does not say
+	TrustedChecksums bool             // let partial checksums travel so between two stunnels; true if the file does not say
+	Lanes            int              // pairs of a device queue and a socket, each with a core's work, 1 to 64; 0: as many as fit the machine
+	Ethernet         bool             // Mode = tap: the tunnel carries Ethernet frames, not IP packets
+	Bridge           string           // that the TAP becomes a port of; "": none
+	MAC              net.HardwareAddr // of the TAP; nil: made from the public key
+	SaveConfig       bool             // false: not supported yet, and refused
+	KillSwitch       bool             // nothing leaves the host but through the tunnel
 	KillSwitchAllow  KillSwitchAllow
 	Masquerade       Masquerade
 	MSSClamp         MSSClamp
+
+	// How frames are switched (Mode = tap).
+	MACAgeing       time.Duration // 0: transport.DefaultMACAgeing
+	MACLimit        int           // addresses learned behind one peer; 0: transport.DefaultMACLimit
+	StormLimit      *int          // flooded frames per second from one peer, 0: any number; nil: transport.DefaultStormLimit
+	Forward         bool          // between peers
+	PortSecurity    bool
+	LinkLocalFrames bool // to 01:80:c2:00:00:0x pass
 }
 
 // Table says where the routes of the allowed IPs go. One of the three fields tells; with neither Off nor Auto it
@@ -73,6 +87,7 @@ type Peer struct {
 	Endpoint            string               // host:port as written, see ResolveEndpoint; "" when it has none
 	PersistentKeepalive time.Duration        // 0: off
 	Extensions          transport.Extensions // auto if the file does not say
+	MACs                []transport.MAC      // from which alone frames may come; empty: from any
 }
 
 // Title is how output calls the peer: by its name, or else by its public key.

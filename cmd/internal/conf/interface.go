@@ -31,12 +31,16 @@ func init() {
 		{name: "Offload", right: "yes or no", set: setOffload},
 		{name: "TrustedChecksums", right: "yes or no", set: setTrustedChecksums},
 		{name: "Lanes", right: "a number from 1 to 64", set: setLanes},
+		{name: "Mode", right: "tun or tap", set: setMode},
+		{name: "Bridge", right: "the name of a Linux bridge, as br0", set: setBridge},
+		{name: "MAC", right: "a MAC address as fe:00:00:00:00:01", set: setMAC},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
 		{name: "KillSwitch", right: "yes or no", set: setKillSwitch},
 		{name: "KillSwitchAllow", right: "lan, or prefixes as 192.168.0.0/16, separated by commas", many: true, set: setKillSwitchAllow},
 		{name: "Masquerade", right: "yes, no, or the names of the interfaces through which packets leave this host", set: setMasquerade},
 		{name: "MSSClamp", right: "yes, no, or a number of bytes from 536 to 65495", set: setMSSClamp},
 	}
+	interfaceKeys = append(interfaceKeys, switchKeys()...)
 }
 
 // MaxLanes is more than any machine is known to gain from.

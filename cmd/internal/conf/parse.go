@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"stunnel/cmd/internal/conf/nearest"
+	"stunnel/transport"
 )
 
 // Parse reads the text of a configuration file. The path gives the interface its name and the errors their place;
@@ -20,23 +21,24 @@ type parser struct {
 	faults
 	file File
 
-	section        string         // lower case; "" before the first, "?" in an unknown one
-	lines          map[string]int // of the keys of the present section that may stand there once
-	interfaceLines map[string]int // the same of [Interface], which may be taken up again
-	peers          []peerLines    // of file.Peers[i]
-	names          map[string]int // of the peers -> line
-	addressLines   []int          // of file.Interface.Address[i]
-	serverLines    []int          // of file.Interface.DNS.Servers[i]
-	routedLine     int            // of the first DNS domain with a ~
-	allowLine      int            // of the last KillSwitchAllow
+	section        string                // lower case; "" before the first, "?" in an unknown one
+	lines          map[string]int        // of the keys of the present section that may stand there once
+	interfaceLines map[string]int        // the same of [Interface], which may be taken up again
+	peers          []peerLines           // of file.Peers[i]
+	names          map[string]int        // of the peers -> line
+	addressLines   []int                 // of file.Interface.Address[i]
+	serverLines    []int                 // of file.Interface.DNS.Servers[i]
+	routedLine     int                   // of the first DNS domain with a ~
+	allowLine      int                   // of the last KillSwitchAllow
+	macs           map[transport.MAC]int // of peers -> line; nil: none yet
 
 	tables tableNames
 }
 
 // peerLines remembers where the parts of a peer stand, for errors that name two lines.
 type peerLines struct {
-	publicKey, psk, pskFile, endpoint int
-	prefixes                          []int // of AllowedIPs[i]
+	publicKey, psk, pskFile, endpoint, extensions, macs int
+	prefixes                                            []int // of AllowedIPs[i]
 }
 
 // source is where a text came from, as far as it matters.

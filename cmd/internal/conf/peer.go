@@ -26,6 +26,7 @@ func init() {
 		{name: "Endpoint", right: "host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820", set: setEndpoint},
 		{name: "PersistentKeepalive", right: "off, or a number of seconds from 1 to 65535", set: setPersistentKeepalive},
 		{name: "Extensions", right: "off, auto or required", set: setExtensions},
+		{name: "MACs", right: "MAC addresses as 02:00:5e:10:00:01, separated by commas", many: true, set: setMACs},
 	}
 }
 
@@ -185,6 +186,6 @@ func setExtensions(p *parser, l line) {
 		p.wrong(peerKeys, l, "without the line it is auto: with a stunnel what both know, with any other peer plain WireGuard")
 		return
 	}
-	peer, _ := p.peer()
-	peer.Extensions = e
+	peer, lines := p.peer()
+	peer.Extensions, lines.extensions = e, l.number
 }

@@ -19,6 +19,15 @@
 //	drop_REASON=N       of the device and of a peer: packets dropped for that reason
 //	name=NAME           of a peer that has one; '%' and '=' in it are written as %25 and %3d
 //
+// In tap mode there is of the device mode=tap, and behind it mac_ageing=SECONDS, mac_limit=N,
+// storm_limit=N, and forward, port_security and link_local_frames with true or false, as in
+// transport.EthernetStatus. Of the device, whose side is Local there, and of a peer:
+//
+//	macs=MAC,MAC        the addresses that alone may come from there
+//	loop=true           nothing is flooded there
+//	flaps=N, unlearned=N
+//	station=MAC,VLAN,SECONDS  for each station that was heard; the VLAN is 0, N or OUTER.INNER
+//
 // and of a peer, each only where it says something, what transport.PeerStatus has by the
 // same name; texts are escaped as names are:
 //
@@ -31,8 +40,9 @@
 //	round_trip_nsec=N, echoes_sent=N, echoes_lost=N
 //
 // A set takes trusted_checksums=true|false of the device, name=NAME of a peer (an empty
-// one removes it), extensions=auto|off|required of a peer, and stop=true of the device:
-// the program ends after it has answered. Other programs answer EINVAL to all of them.
+// one removes it), extensions=auto|off|required of a peer, the settings of tap mode as a get
+// has them (an empty macs= lets a peer use any), and stop=true of the device: the program
+// ends after it has answered. Other programs answer EINVAL to all of them.
 package control
 
 import (

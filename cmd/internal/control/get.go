@@ -30,6 +30,7 @@ func appendStatus(b []byte, s *transport.Status) []byte {
 		}
 	}
 	b = appendText(b, "trusted_checksums=", strconv.FormatBool(s.TrustedChecksums))
+	b = appendEthernet(b, s.Ethernet)
 	b = appendDrops(b, s.Drops)
 	for i := range s.Peers {
 		b = appendPeer(b, &s.Peers[i])
@@ -61,7 +62,7 @@ func appendPeer(b []byte, p *transport.PeerStatus) []byte {
 		b = append(b, "allowed_ip="...)
 		b = append(prefix.AppendTo(b), '\n')
 	}
-	return appendDrops(appendExtensions(b, p), p.Drops)
+	return appendDrops(appendPort(appendExtensions(b, p), &p.Port), p.Drops)
 }
 
 // offloadText is "on", or "off" and why, a comma and a space between them.
@@ -113,6 +114,7 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 	if c.TrustedChecksums != nil {
 		b = appendText(b, "trusted_checksums=", strconv.FormatBool(*c.TrustedChecksums))
 	}
+	b = appendEthernetConfig(b, c)
 	if c.ReplacePeers {
 		b = append(b, "replace_peers=true\n"...)
 	}
@@ -140,6 +142,9 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 		}
 		if p.Extensions != nil {
 			b = appendText(b, "extensions=", p.Extensions.String())
+		}
+		if p.MACs != nil {
+			b = appendMACs(b, *p.MACs)
 		}
 		if p.ReplaceAllowedIPs {
 			b = append(b, "replace_allowed_ips=true\n"...)

@@ -112,17 +112,21 @@ func (p *setParser) setDevice(key, value string) error {
 		n := uint32(mark)
 		c.FwMark = &n
 	case "trusted_checksums":
-		if value != "true" && value != "false" {
-			return errors.New(`neither "true" nor "false"`)
+		on, err := parseSwitch(value)
+		if err != nil {
+			return err
 		}
-		on := value == "true"
-		c.TrustedChecksums = &on
+		c.TrustedChecksums = on
 	case "replace_peers":
 		return parseTrue(value, &c.ReplacePeers)
 	case "stop":
 		return parseTrue(value, &p.stop)
 	default:
-		return errUnknownKey
+		known, err := setEthernet(c, key, value)
+		if !known {
+			return errUnknownKey
+		}
+		return err
 	}
 	return nil
 }
@@ -171,6 +175,15 @@ func setPeer(c *transport.PeerConfig, key, value string) error {
 			return err
 		}
 		c.Extensions = &extensions
+	case "macs":
+		if c.MACs == nil {
+			c.MACs = new([]transport.MAC)
+		}
+		macs, err := parseMACs(*c.MACs, value)
+		if err != nil {
+			return err
+		}
+		c.MACs = &macs
 	case "allowed_ip":
 		rest, remove := strings.CutPrefix(value, "-")
 		prefix, err := netip.ParsePrefix(rest)

@@ -98,6 +98,9 @@ func (p *statusParser) deviceLine(key, value string) (err error) {
 	case "trusted_checksums":
 		s.TrustedChecksums, err = strconv.ParseBool(value)
 	default:
+		if known, err := p.ethernetLine(key, value); known {
+			return err
+		}
 		if name, ok := strings.CutPrefix(key, "offload_"); ok && isWord(name) {
 			var off string
 			if off, err = parseOffload(value); err == nil {
@@ -152,6 +155,9 @@ func (p *statusParser) peerLine(peer *transport.PeerStatus, key, value string) (
 			peer.AllowedIPs = append(peer.AllowedIPs, prefix.Masked())
 		}
 	default:
+		if known, err := portLine(&peer.Port, key, value); known {
+			return err
+		}
 		if err = p.extensionsLine(peer, key, value); err == nil {
 			err = dropLine(&peer.Drops, key, value)
 		}
