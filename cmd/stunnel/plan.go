@@ -39,6 +39,7 @@ func newPlan(f *conf.File) *plan {
 		p.tap()
 		p.addresses()
 		p.mtu()
+		p.gateway()
 		p.bridgePort()
 		p.gateway()
 		p.link()
