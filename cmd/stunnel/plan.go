@@ -41,7 +41,6 @@ func newPlan(f *conf.File) *plan {
 		p.mtu()
 		p.gateway()
 		p.bridgePort()
-		p.gateway()
 		p.link()
 	} else {
 		p.mark()
