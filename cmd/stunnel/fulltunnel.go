@@ -153,8 +153,10 @@ func (u *upward) rule(ctx context.Context, r *netconf.Rule) error {
 	return err
 }
 
-// separateRoutes does what the routes in a table of their own need: what wg-quick(8) does for a default route.
-func (p *plan) separateRoutes() {
+// answers lets the answers to the tunnel's own packets in, whatever the reverse path filter thinks of the routes to come. That
+// is before the link is up: the first handshake leaves then, and would wait in vain for an answer to a packet that nobody has
+// noted.
+func (p *plan) answers() {
 	d := fileDivision(p.file)
 	if len(d.apart4) > 0 {
 		p.tell("sysctl", "net.ipv4.conf.all.src_valid_mark = 1")
@@ -162,6 +164,12 @@ func (p *plan) separateRoutes() {
 	if len(d.apart()) > 0 {
 		p.tell("nft", "table inet stunnel-%s: answers get the mark too; what comes to the tunnel's addresses from elsewhere is dropped", p.file.Name)
 	}
+	p.do(func(ctx context.Context, u *upward) error { return u.answers(ctx) })
+}
+
+// separateRoutes makes the rules for the routes in a table of their own.
+func (p *plan) separateRoutes() {
+	d := fileDivision(p.file)
 	for _, family := range []struct {
 		name     string
 		prefixes []netip.Prefix
@@ -182,17 +190,16 @@ func shortest(prefixes []netip.Prefix) int {
 	return bits
 }
 
-func (u *upward) separateRoutes(ctx context.Context) error {
+func (u *upward) answers(ctx context.Context) error {
 	if len(u.division.apart()) == 0 {
 		return nil
 	}
-	mark := u.tunnel.engine.Status().FwMark
 	if len(u.division.apart4) > 0 {
 		if err := u.validMark(ctx); err != nil {
 			return err
 		}
 	}
-	table := &netconf.MarkTable{Interface: u.file.Name, Mark: mark}
+	table := &netconf.MarkTable{Interface: u.file.Name, Mark: u.ownMark.Mark}
 	for _, a := range u.file.Interface.Address {
 		table.Addresses = append(table.Addresses, a.Addr())
 	}
@@ -200,10 +207,17 @@ func (u *upward) separateRoutes(ctx context.Context) error {
 	if errors.Is(err, netconf.ErrNoNftables) {
 		return withHint(err, "routes that the tunnel's own packets would meet need it; Table = off or a number makes no such routes")
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		u.tables = append(u.tables, table)
 	}
-	u.tables = append(u.tables, table)
+	return err
+}
+
+func (u *upward) separateRoutes(ctx context.Context) error {
+	if len(u.division.apart()) == 0 {
+		return nil
+	}
+	mark := u.ownMark.Mark
 	for _, prefixes := range [][]netip.Prefix{u.division.apart4, u.division.apart6} {
 		if len(prefixes) == 0 {
 			continue

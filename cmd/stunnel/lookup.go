@@ -82,7 +82,7 @@ func (l *lookups) servers() []netip.Addr {
 func (l *lookups) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
 	servers := l.servers()
 	if len(servers) == 0 {
-		return nil, &net.DNSError{Err: "the machine has no name server but the tunnel's own", Name: host, IsTemporary: true}
+		return l.ask(ctx, netip.Addr{}, false, network, host) // it may be in /etc/hosts
 	}
 	var errs []error
 	for _, s := range servers {
@@ -99,7 +99,9 @@ func (l *lookups) lookup(ctx context.Context, network, host string) ([]netip.Add
 	return nil, errs[len(errs)-1]
 }
 
-// ask asks one server.
+var errNoServer = errors.New("the machine has no name server but the tunnel's own")
+
+// ask asks one server, or none.
 func (l *lookups) ask(ctx context.Context, server netip.Addr, hurry bool, network, host string) ([]netip.Addr, error) {
 	if hurry {
 		var cancel context.CancelFunc
@@ -108,6 +110,9 @@ func (l *lookups) ask(ctx context.Context, server netip.Addr, hurry bool, networ
 	}
 	d := net.Dialer{Control: l.control}
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		if !server.IsValid() {
+			return nil, errNoServer
+		}
 		return d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
 	}}
 	addrs, err := r.LookupNetIP(ctx, network, host)

@@ -47,6 +47,7 @@ func newPlan(f *conf.File) *plan {
 		p.addresses()
 		p.mtu()
 		p.gateway()
+		p.answers()
 		p.link()
 		p.separateRoutes()
 		p.routes()

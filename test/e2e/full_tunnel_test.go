@@ -21,6 +21,7 @@ func TestEverythingGoesThroughTheTunnelAndNothingIsLeftAfterwards(t *testing.T) 
 			w.unreachable("before")
 			p := up(w.client, w.file("full", 0, c.allowed, c.more))
 			w.carries(0, "up")
+			w.noneFiltered("since up")
 			transfer(t, w.client, w.servers[0].Host, farAway+":7000", 4<<20)
 			transfer(t, w.servers[0].Host, w.client, "["+w.servers[0].inner6+"]:7000", 4<<20)
 			ping(t, w.client, routerA, 2) // what has a route of its own keeps it

@@ -76,7 +76,7 @@ func newFullWorld(t *testing.T, servers int) *fullWorld {
 func (w *fullWorld) file(name string, i int, allowed, more string) string {
 	w.t.Helper()
 	s := w.servers[i]
-	return w.File("client/"+name+".conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/32, %s/128\n%s\n[Peer]\nPublicKey = %s\nAllowedIPs = %s\nEndpoint = %s:51820\n",
+	return w.File("client/"+name+".conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/32, %s/128\n%s\n[Peer]\nPublicKey = %s\nAllowedIPs = %s\nEndpoint = %s:51820\nPersistentKeepalive = 25\n",
 		s.clientKeys.private, s.inner, s.inner6, more, s.keys.public, allowed, s.outer))
 }
 
@@ -115,6 +115,22 @@ func (w *fullWorld) noneInside(when string) {
 			w.t.Errorf("%s: sealed packets came to server %d through its tunnel:\n%s", when, n, rule)
 		}
 	}
+}
+
+// noneFiltered checks that the client's reverse path filter has dropped nothing: no answer was lost, not even the first.
+func (w *fullWorld) noneFiltered(when string) {
+	w.t.Helper()
+	names, values, _ := strings.Cut(w.client.Run("grep", "TcpExt:", "/proc/net/netstat"), "\n")
+	value := strings.Fields(values)
+	for i, name := range strings.Fields(names) {
+		if name == "IPReversePathFilter" {
+			if value[i] != "0" {
+				w.t.Errorf("%s: the reverse path filter has dropped %s packets", when, value[i])
+			}
+			return
+		}
+	}
+	w.t.Error("/proc/net/netstat knows no IPReversePathFilter")
 }
 
 // forgetInside lets noneInside count from now on.
