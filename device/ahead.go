@@ -1,6 +1,10 @@
 package device
 
-import "golang.org/x/sys/unix"
+import (
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
 
 // stride is how far apart the packets of one submission are read: each may be
 // the largest.
@@ -13,6 +17,7 @@ type ahead struct {
 	// submit reads n packets to b, as ring.read; nil: each packet is read by a
 	// call of its own.
 	submit func(p *pace, fd uintptr, b []byte, n int) ([]int32, unix.Errno)
+	off    atomic.Pointer[string] // why submit is nil, for any goroutine; nil: it is not
 
 	row     int     // packets since the burst began or its last super-packet
 	results []int32 // of packets that were read and not taken yet
@@ -20,13 +25,23 @@ type ahead struct {
 	empty   bool    // there were no more than these
 }
 
-// newAhead finds out whether this kernel lets us.
-func newAhead() ahead {
+// start finds out whether this kernel lets us.
+func (a *ahead) start() {
 	r, err := newRing()
 	if err != nil {
-		return ahead{}
+		why := "the kernel refuses it: " + err.Error()
+		a.off.Store(&why)
+		return
 	}
-	return ahead{submit: r.read}
+	a.submit = r.read
+}
+
+// whyOff is "" if packets are read many at a time, and else why not.
+func (a *ahead) whyOff() string {
+	if why := a.off.Load(); why != nil {
+		return *why
+	}
+	return ""
 }
 
 // begin begins a burst. Who finds nothing in it must have asked the kernel
@@ -59,7 +74,9 @@ func (a *ahead) next(p *pace, fd uintptr, arena []byte, used, most int) (int, un
 			// did not before.
 			return p.read(fd, arena[used:])
 		case results[0] == -int32(unix.EINVAL) || results[0] == -int32(unix.EOPNOTSUPP):
-			a.submit = nil // a kernel that can't read a TUN so
+			why := "the kernel can't read a TUN by it"
+			a.submit = nil
+			a.off.Store(&why)
 			continue
 		}
 		a.results, a.at = results, used

@@ -156,3 +156,14 @@ func TestLookLeavesNothingThatWasReadAhead(t *testing.T) {
 		t.Errorf("%d packets by %d looks, want 16 by at least 2", found, looks)
 	}
 }
+
+func TestAQueueTellsWhetherItReadsAhead(t *testing.T) {
+	p := newPair(t, Options{Offload: true})
+	q := p.here.Queues()[0]
+	if why, known := q.Offloads()["io_uring"]; !known || why != "" == (q.ahead.submit != nil) {
+		t.Errorf("io_uring: %q, known %v, in use %v", why, known, q.ahead.submit != nil)
+	}
+	if q := newPair(t, Options{}).here.Queues()[0]; q.ahead.submit != nil {
+		t.Error("without offloads it is used all the same")
+	}
+}

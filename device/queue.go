@@ -88,7 +88,6 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 		agreed:   agreed,
 		wanted:   wanted,
 		arena:    make([]byte, arenaSize),
-		ahead:    newAhead(),
 		first:    make([][]byte, 0, maxTrain),
 		rest:     make([][]byte, 0, maxTrain),
 		partial:  make([]bool, 0, maxTrain),
@@ -97,6 +96,9 @@ func newQueue(file *os.File, virtio, wanted bool, agreed offloads) *Queue {
 	}
 	if virtio {
 		q.slots = make([]byte, maxTrain*longFirst)
+	}
+	if wanted {
+		q.ahead.start()
 	}
 	q.fill, q.glance, q.pour = q.readWaiting, q.readLook, q.writeBurst
 	return q
@@ -138,8 +140,8 @@ func (q *Queue) Close() error {
 }
 
 // Offloads says what the kernel and the queue leave to each other, by name:
-// vnet_hdr, csum, tso4, tso6, uso4, uso6. The value is "" for what is in use
-// and else why it is not.
+// vnet_hdr, csum, tso4, tso6, uso4, uso6, and io_uring, by which small packets
+// are read. The value is "" for what is in use and else why it is not.
 func (q *Queue) Offloads() map[string]string {
 	switch {
 	case !q.wanted:
@@ -147,7 +149,7 @@ func (q *Queue) Offloads() map[string]string {
 	case !q.virtio:
 		return map[string]string{"vnet_hdr": "the interface has none"}
 	}
-	m := map[string]string{"vnet_hdr": ""}
+	m := map[string]string{"vnet_hdr": "", "io_uring": q.ahead.whyOff()}
 	for _, f := range offloadNames {
 		m[f.name] = ""
 		if q.agreed&f.bit == 0 {

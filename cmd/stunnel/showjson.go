@@ -13,8 +13,8 @@ const jsonDescription = `--json prints {"interfaces": [...]}. Names are only eve
    name, other_namespace_pid (the process, if it runs in another network namespace; else null),
    public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu (null if
    the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why
-   not} (null if the program does not tell; csum, tso4, tso6, uso4, uso6 and vnet_hdr of the device, gro
-   and gso of the sockets), trusted_checksums (whether they are on; null if the program does not tell),
+   not} (null if the program does not tell; csum, io_uring, tso4, tso6, uso4, uso6 and vnet_hdr of the
+   device, gro and gso of the sockets), trusted_checksums (whether they are on; null if the program does not tell),
    ethernet (null in tun mode), dropped_packets {reason: number; those of no one peer}, peers.
 Of ethernet: mac_ageing_seconds, mac_limit, storm_limit (flooded frames a second, 0 is off), forward,
    port_security, link_local_frames (whether they pass), local (this host's side), and with --macs stations,
