@@ -103,7 +103,9 @@ func TestTheElevenStepsFromOneSiteToTheOther(t *testing.T) {
 			{wire5, false, answer, onTheWay}}},
 	} {
 		for i, h := range step.hops {
-			seen := h.at.Frames(func(f capture.Frame) bool { return f.Sent == h.sent && h.what(f) && (h.kind == aside || !f.At.Before(last.At)) })
+			seen := h.at.Frames(func(f capture.Frame) bool {
+				return f.Sent == h.sent && h.what(f) && (h.kind == aside || !f.At.Before(last.At))
+			})
 			if len(seen) == 0 || len(seen) > 1 && h.kind != outside {
 				t.Fatalf("%s: at hop %d it was seen %d times, want once and after the hop before\n%v", step.words, i, len(seen), h.at.Frames(h.what))
 			}
