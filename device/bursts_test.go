@@ -1,6 +1,7 @@
 package device
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -42,7 +43,13 @@ func TestBurstsHaveAsManySegmentsAsASendTakes(t *testing.T) {
 }
 
 func TestStreamsComeInBurstsOfOneSend(t *testing.T) {
-	p := newPair(t, Options{Offload: true})
+	for _, ethernet := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ethernet=%v", ethernet), func(t *testing.T) { checkBursts(t, ethernet) })
+	}
+}
+
+func checkBursts(t *testing.T, ethernet bool) {
+	p := newPair(t, Options{Offload: true, Ethernet: ethernet})
 	n := trainOf(1420)
 	must(t, p.here.LimitBursts(n, 1420))
 	must(t, p.here.LimitBursts(n, 1420)) // twice is as once

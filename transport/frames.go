@@ -28,6 +28,13 @@ func (f *frames) header(i int) (ethernet.Header, bool) {
 	return ethernet.Parse(f.first[i][FrameRoom:])
 }
 
+// alike says whether frame j begins with the same header of size bytes as frame i. Most of
+// a burst does, and needs not be parsed.
+func (f *frames) alike(i, j, size int) bool {
+	a, b := f.first[i][FrameRoom:], f.first[j]
+	return len(b) >= FrameRoom+size && string(a[:size]) == string(b[FrameRoom:FrameRoom+size])
+}
+
 // head writes the extension headers, as of complete frames. Those that are longer than any
 // frame are left to be found too large.
 func (f *frames) head() {

@@ -29,6 +29,9 @@ func (l *lane) outboundFrames(f frames, now time.Duration) {
 		var next ethernet.Header
 		nextOK, end := false, start+1
 		for ; end < len(f.first); end++ {
+			if ok && f.alike(start, end, h.Size) {
+				continue
+			}
 			if next, nextOK = f.header(end); nextOK != ok || !next.SameWay(&h) {
 				break
 			}

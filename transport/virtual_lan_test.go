@@ -349,3 +349,55 @@ func TestFramesOfAllSizesArriveUnchanged(t *testing.T) {
 		}
 	})
 }
+
+// Stations talk over a hub by many flows, so that all lanes of all ends switch at the same
+// time, out, in and between peers.
+func TestSeveralLanesShareOneTable(t *testing.T) {
+	hub(t, 2, true, func(w *world, h *end, s []*end) {
+		none, forward := 0, true
+		for _, e := range []*end{h, s[0], s[1]} {
+			e.shutDown()
+			e.start(4)
+			e.configure(transport.Config{StormLimit: &none, Forward: &forward})
+		}
+		const stations, rounds = 50, 20
+		for side, e := range s {
+			for i := range stations {
+				e.tells(station(1000*side+i), everybody, "I am here")
+			}
+			w.pass(6 * time.Second)
+			for _, o := range []*end{h, s[0], s[1]} {
+				o.told()
+			}
+		}
+		for round := range rounds {
+			for i := range stations {
+				s[0].tells(station(i), station(1000+i), fmt.Sprint(round, i))
+				s[1].tells(station(1000+i), station(i), fmt.Sprint(round, i))
+			}
+			if round%5 == 0 {
+				h.tells(station(2000), everybody, "from the hub")
+			}
+			w.pass(4 * latency)
+		}
+		h.mustBeTold()
+		for _, e := range s {
+			heard := make(map[string]int)
+			for _, text := range e.told() {
+				heard[text]++
+			}
+			if n := heard["from the hub"]; n != rounds/5 {
+				t.Errorf("%s was told %d times of the hub, want %d", e.name, n, rounds/5)
+			}
+			delete(heard, "from the hub")
+			for text, n := range heard {
+				if n != 1 {
+					t.Errorf("%s was told %q %d times", e.name, text, n)
+				}
+			}
+			if len(heard) != stations*rounds {
+				t.Errorf("%s was told %d of %d texts; drops %v, of the hub %v", e.name, len(heard), stations*rounds, e.allDrops(), h.allDrops())
+			}
+		}
+	})
+}

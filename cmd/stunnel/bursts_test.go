@@ -15,6 +15,28 @@ func TestBurstsFollowTheMTU(t *testing.T) {
 	p.wants(0)
 }
 
+func TestABurstOfFramesIsOneSend(t *testing.T) {
+	for _, c := range []struct {
+		mtu      int
+		ethernet bool
+		want     int
+	}{
+		{1420, false, 45},
+		{9000, false, 7},
+		{1420, true, 44},  // 1438 bytes and 32 of the message's own
+		{1423, true, 32},  // two messages for each, 64 are the most
+		{1500, true, 32},  //
+		{1300, true, 48},  //
+		{9000, true, 7},   // outside has room for them, or they are cut in any case
+		{65521, true, 1},  //
+		{65535, false, 1}, //
+	} {
+		if got := burstLength(c.mtu, c.ethernet); got != c.want {
+			t.Errorf("MTU %d, Ethernet %v: %d packets, want %d", c.mtu, c.ethernet, got, c.want)
+		}
+	}
+}
+
 func TestBurstsThatAreNotOursToBoundAreToldOnce(t *testing.T) {
 	b := newBox(t)
 	b.sh("ip tuntap add dev mine mode tun user 65534; mkdir -p /var/run/wireguard; chown 65534 /var/run/wireguard")

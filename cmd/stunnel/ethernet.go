@@ -45,6 +45,9 @@ func (p *plan) tap() {
 		p.tell("mac", "made from the public key")
 	}
 	p.do(func(ctx context.Context, u *upward) error {
+		if in.MAC == nil && u.tunnel.device.Existed() {
+			return nil // who made the interface has chosen one
+		}
 		mac := p.mac()
 		if mac == nil {
 			mac = tapMAC(u.tunnel.Status().PublicKey)

@@ -29,6 +29,8 @@ func TestThreeSitesAreOneLAN(t *testing.T) {
 			}
 		}
 	}
+	one, h7 := n.sites[0].vpn, n.sites[2].hosts[0]
+	one.Input(one.Run(binary, "show", "--macs", "lan0"), "grep", h7.mac.String()+".*vpn3")
 	n.down()
 
 	hub := n.sites[2]
@@ -42,7 +44,7 @@ func TestThreeSitesAreOneLAN(t *testing.T) {
 	}
 
 	// The hub has learned: what is for one peer goes to no other, nor to its own LAN.
-	h5, h3, h7 := n.sites[0].hosts[0], n.sites[1].hosts[0], hub.hosts[0]
+	h5, h3 := n.sites[0].hosts[0], n.sites[1].hosts[0]
 	wire5, wire3, wire7 := h5.Capture("eth0"), h3.Capture("eth0"), h7.Capture("eth0")
 	unicast := testFrame(h3.mac, h5.mac, 77, 60)
 	wire5.Send(unicast)
@@ -52,6 +54,11 @@ func TestThreeSitesAreOneLAN(t *testing.T) {
 		t.Error("the hub's own host has heard what is not for it")
 	}
 	transfer(t, h5.Host, h3.Host, h3.ip.String()+":7000", 4<<20)
+	for _, h := range []*lanHost{h5, h3} {
+		if wrong := counters(h.Host, "InCsumErrors"); len(wrong) > 0 {
+			t.Errorf("%s has met wrong checksums: %v", h.Name, wrong)
+		}
+	}
 	n.down()
 
 	// Without Forward the hub keeps them apart.

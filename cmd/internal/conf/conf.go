@@ -1,7 +1,7 @@
 // Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
-// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`, `Mode`,
-// `Bridge` and `MAC` in [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`,
-// `PortSecurity` and `LinkLocalFrames`).
+// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
+// `Mode`, `Bridge` and `MAC` in [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`,
+// `Forward`, `PortSecurity` and `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;

@@ -43,14 +43,26 @@ func setMAC(p *parser, l line) {
 	}
 }
 
+// onlyTap reports a key that stands in a line, if in any, of a tunnel in tun mode.
+func (p *parser) onlyTap(key string, line int) {
+	if line != 0 {
+		p.fail(line, "write Mode = tap too", "%s is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", key)
+	}
+}
+
 // checkMode looks for what the mode makes no sense of.
 func (p *parser) checkMode() {
 	in := &p.file.Interface
 	if !in.Ethernet {
-		for _, key := range []string{"Bridge", "MAC"} {
-			if at := p.interfaceLines[key]; at != 0 {
-				p.fail(at, "write Mode = tap too", "%s is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", key)
-			}
+		keys := []string{"Bridge", "MAC"}
+		for _, k := range switchKeys() {
+			keys = append(keys, k.name)
+		}
+		for _, key := range keys {
+			p.onlyTap(key, p.interfaceLines[key])
+		}
+		for _, lines := range p.peers {
+			p.onlyTap("MACs", lines.macs)
 		}
 		return
 	}

@@ -35,6 +35,8 @@ func TestWhatAModeMakesNoSenseOfIsAnError(t *testing.T) {
 		{inInterface("Mode = bridge"), `peer.conf:5: Mode "bridge" is wrong; right is tun or tap`, "without the line it is tun"},
 		{inInterface("Bridge = br0"), "peer.conf:5: Bridge is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 		{inInterface("MAC = fe:00:00:00:00:01"), "peer.conf:5: MAC is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inInterface("StormLimit = 100"), "peer.conf:5: StormLimit is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inPeer("MACs = 02:00:00:00:00:01"), "peer.conf:8: MACs is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 		{inTap("Bridge = br0/1"), `peer.conf:5: Bridge: "br0/1" has other characters than a-z, A-Z, 0-9 and _=+.-`, ""},
 		{inTap("Bridge = a-name-too-long-"), `peer.conf:5: Bridge: "a-name-too-long-" has 16 characters, and an interface can have 15`, ""},
 		{inTap("Bridge = peer"), "peer.conf:5: Bridge peer is the interface of this file itself", "br0"},

@@ -78,7 +78,8 @@ func setLinkLocalFrames(p *parser, l line) {
 }
 
 func setMACs(p *parser, l line) {
-	peer, _ := p.peer()
+	peer, lines := p.peer()
+	lines.macs = l.number
 	for entry := range strings.SplitSeq(l.value, ",") {
 		entry = strings.TrimSpace(entry)
 		mac, err := transport.ParseMAC(entry)

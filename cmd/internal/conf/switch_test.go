@@ -11,7 +11,7 @@ import (
 )
 
 func TestSettingsOfTheSwitchAreRead(t *testing.T) {
-	f := mustParse(t, inInterface("MACAgeing = 60\nMACLimit = 100\nStormLimit = 500\nForward = Yes\nPortSecurity = yes\nLinkLocalFrames = pass")+
+	f := mustParse(t, inTap("MACAgeing = 60\nMACLimit = 100\nStormLimit = 500\nForward = Yes\nPortSecurity = yes\nLinkLocalFrames = pass")+
 		"MACs = 02:00:00:00:00:01, 02-00-00-00-00-0A\nMACs = 02:00:00:00:00:03\n")
 	in := f.Interface
 	if in.MACAgeing != time.Minute || in.MACLimit != 100 || in.StormLimit == nil || *in.StormLimit != 500 || !in.Forward || !in.PortSecurity || !in.LinkLocalFrames {
@@ -20,7 +20,7 @@ func TestSettingsOfTheSwitchAreRead(t *testing.T) {
 	if want := []transport.MAC{{2, 0, 0, 0, 0, 1}, {2, 0, 0, 0, 0, 10}, {2, 0, 0, 0, 0, 3}}; !slices.Equal(f.Peers[0].MACs, want) {
 		t.Errorf("%v", f.Peers[0].MACs)
 	}
-	in = mustParse(t, inInterface("StormLimit = off\nForward = no\nLinkLocalFrames = drop")).Interface
+	in = mustParse(t, inTap("StormLimit = off\nForward = no\nLinkLocalFrames = drop")).Interface
 	if in.StormLimit == nil || *in.StormLimit != 0 || in.Forward || in.LinkLocalFrames {
 		t.Errorf("%+v", in)
 	}
@@ -31,20 +31,22 @@ func TestSettingsOfTheSwitchAreRead(t *testing.T) {
 
 func TestFaultySettingsOfTheSwitchSayWhatWouldBeRight(t *testing.T) {
 	for _, c := range []struct{ text, want, hint string }{
-		{inInterface("MACAgeing = 0"), `peer.conf:5: MACAgeing "0" is wrong; right is a number of seconds from 1 to 1000000`, "300"},
-		{inInterface("MACAgeing = 5m"), `peer.conf:5: MACAgeing "5m" is wrong; right is a number of seconds from 1 to 1000000`, "300"},
-		{inInterface("MACLimit = 1048577"), `peer.conf:5: MACLimit "1048577" is wrong; right is a number of addresses from 1 to 1048576`, "4096"},
-		{inInterface("StormLimit = 0"), `peer.conf:5: StormLimit "0" is wrong; right is off, or a number of frames per second from 1 to 10000000`, "2000"},
-		{inInterface("Forward = true"), `peer.conf:5: Forward "true" is wrong; right is yes or no`, "hub"},
-		{inInterface("PortSecurity = on"), `peer.conf:5: PortSecurity "on" is wrong; right is yes or no`, "claiming"},
-		{inInterface("LinkLocalFrames = yes"), `peer.conf:5: LinkLocalFrames "yes" is wrong; right is drop or pass`, "spanning tree"},
+		{inTap("MACAgeing = 0"), `peer.conf:5: MACAgeing "0" is wrong; right is a number of seconds from 1 to 1000000`, "300"},
+		{inTap("MACAgeing = 5m"), `peer.conf:5: MACAgeing "5m" is wrong; right is a number of seconds from 1 to 1000000`, "300"},
+		{inTap("MACLimit = 1048577"), `peer.conf:5: MACLimit "1048577" is wrong; right is a number of addresses from 1 to 1048576`, "4096"},
+		{inTap("StormLimit = 0"), `peer.conf:5: StormLimit "0" is wrong; right is off, or a number of frames per second from 1 to 10000000`, "2000"},
+		{inTap("Forward = true"), `peer.conf:5: Forward "true" is wrong; right is yes or no`, "hub"},
+		{inTap("PortSecurity = on"), `peer.conf:5: PortSecurity "on" is wrong; right is yes or no`, "claiming"},
+		{inTap("LinkLocalFrames = yes"), `peer.conf:5: LinkLocalFrames "yes" is wrong; right is drop or pass`, "spanning tree"},
 		{inInterface("MACs = 02:00:00:00:00:01"), `peer.conf:5: MACs belongs into [Peer]`, ""},
-		{inPeer("MACs = 02:00:00:00:00"), `peer.conf:8: MACs "02:00:00:00:00": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
-		{inPeer("MACs = 02:00:00:00:00:01 02:00:00:00:00:02"),
-			`peer.conf:8: MACs "02:00:00:00:00:01 02:00:00:00:00:02": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
-		{inPeer("MACs = ff:ff:ff:ff:ff:ff"), "peer.conf:8: MACs ff:ff:ff:ff:ff:ff: that is the address of a group, which no station can have", "even"},
-		{inPeer("MACs = 00:00:00:00:00:00"), "peer.conf:8: MACs 00:00:00:00:00:00: no station can have it", ""},
-		{inPeer("MACs = 02:00:00:00:00:01\nMACs = 02-00-00-00-00-01"), "peer.conf:9: MACs 02:00:00:00:00:01 is in line 8 already", ""},
+		{tap + "MACs = 02:00:00:00:00", `peer.conf:9: MACs "02:00:00:00:00": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
+		{tap + "MACs = 02:00:00:00:00:01 02:00:00:00:00:02",
+			`peer.conf:9: MACs "02:00:00:00:00:01 02:00:00:00:00:02": it is no MAC address, such as 02:00:5e:10:00:01`, "commas"},
+		{tap + "MACs = ff:ff:ff:ff:ff:ff", "peer.conf:9: MACs ff:ff:ff:ff:ff:ff: that is the address of a group, which no station can have", "even"},
+		{tap + "MACs = 00:00:00:00:00:00", "peer.conf:9: MACs 00:00:00:00:00:00: no station can have it", ""},
+		{tap + "MACs = 02:00:00:00:00:01\nMACs = 02-00-00-00-00-01", "peer.conf:10: MACs 02:00:00:00:00:01 is in line 9 already", ""},
+		{inInterface("PortSecurity = no"), "peer.conf:5: PortSecurity is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
+		{inPeer("MACs = 02:00:00:00:00:01"), "peer.conf:8: MACs is for Ethernet frames, and without Mode = tap the tunnel carries IP packets", "Mode = tap"},
 	} {
 		_, err := Parse("peer.conf", []byte(c.text))
 		var fault *Error
