@@ -2,7 +2,7 @@
 // show, and to test, what passes where.
 //
 // [Open] begins to capture, [Capture.Read] gives frame after frame, both those that come by the interface and those that leave by
-// it. The package knows nothing of what is in them.
+// it; a [Recording] keeps them. The package knows nothing of what is in them.
 package capture
 
 import (
