@@ -16,22 +16,25 @@ import (
 // point one way: cmd to transport to crypto; device, sockets, extension and
 // crypto (with its AEAD) are leaves.
 var mayImport = map[string][]string{
-	"stunnel/crypto":              {"stunnel/crypto/chachapoly"},
-	"stunnel/crypto/chachapoly":   {},
-	"stunnel/device":              {},
-	"stunnel/device/netconf":      {},
-	"stunnel/device/capture":      {},
-	"stunnel/transport/socket":    {},
-	"stunnel/transport/extension": {},
-	"stunnel/transport/ethernet":  {},
-	"stunnel/transport/fdb":       {"stunnel/transport/ethernet"},
+	"stunnel/crypto":                 {"stunnel/crypto/chachapoly"},
+	"stunnel/crypto/chachapoly":      {},
+	"stunnel/device":                 {},
+	"stunnel/device/netconf":         {"stunnel/device/netconf/dns"},
+	"stunnel/device/netconf/dns":     {},
+	"stunnel/device/capture":         {},
+	"stunnel/device/netconf/ruleset": {},
+	"stunnel/transport/socket":       {},
+	"stunnel/transport/extension":    {},
+	"stunnel/transport/ethernet":     {},
+	"stunnel/transport/fdb":          {"stunnel/transport/ethernet"},
 	"stunnel/transport": {"stunnel/crypto", "stunnel/transport/socket", "stunnel/transport/extension",
 		"stunnel/transport/ethernet", "stunnel/transport/fdb"},
 	"stunnel/cmd/internal/conf":         {"stunnel/crypto", "stunnel/transport", "stunnel/cmd/internal/conf/nearest"},
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
-	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/device/capture",
-		"stunnel/transport", "stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control"},
+	"stunnel/cmd/internal/doctor":       {"stunnel/cmd/internal/conf", "stunnel/device/netconf", "stunnel/device/netconf/ruleset", "stunnel/transport"},
+	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/device/netconf/dns", "stunnel/device/capture",
+		"stunnel/transport", "stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control", "stunnel/cmd/internal/doctor"},
 }
 
 func TestImportsPointOneWay(t *testing.T) {

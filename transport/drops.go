@@ -48,6 +48,7 @@ const (
 	dropNoPeer
 	dropNoPeerMulticast // the kernel's own chatter; every interface has some
 	dropNoEndpoint
+	dropRoutingLoop // what we have sent ourselves
 	dropStagingFull
 	dropNoHandshake
 	dropOtherMode // the peer carries none of what we do
@@ -98,6 +99,7 @@ var dropNames = [dropReasons]string{
 	dropNoPeer:             "no_peer",
 	dropNoPeerMulticast:    "no_peer_multicast",
 	dropNoEndpoint:         "no_endpoint",
+	dropRoutingLoop:        "routing_loop",
 	dropStagingFull:        "staging_full",
 	dropNoHandshake:        "no_handshake",
 	dropOtherMode:          "other_mode",

@@ -15,6 +15,7 @@ const (
 //
 //  1. The queue gives what the local stack has sent: a burst.
 //  2. Each run of packets with the same destination peer is taken together.
+//     What the tunnel itself has sent is taken out (loop.go).
 //  3. Checksums that the local stack has left are completed, unless the peer
 //     takes the packet without (partial.go).
 //  4. Under the peer's session, if there is one (send.go): counters for the
@@ -73,7 +74,7 @@ func (l *lane) outbound(first, rest [][]byte, partial []bool, now time.Duration)
 			p.drops.add(dropNoEndpoint, end-start)
 			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		default:
-			l.sendOrStage(p, l.sealer, sock, first[start:end], rest[start:end], partial[start:end], now)
+			l.sendApart(p, sock, first[start:end], rest[start:end], partial[start:end], now)
 		}
 		start = end
 	}

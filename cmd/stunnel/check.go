@@ -49,6 +49,9 @@ func checkCommand() *cli.Command {
 				}
 				warnings = append(warnings, bridgeFilterWarnings(bridge)...)
 			}
+			if why := cannotSplit(file); why != "" {
+				warnings = append(warnings, why)
+			}
 			if c.Bool("json") {
 				return printPlanJSON(c.App.Writer, newPlan(file), warnings)
 			}

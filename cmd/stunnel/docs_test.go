@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -44,5 +45,36 @@ func TestTheReadmeListsTheCommandsThatThereAre(t *testing.T) {
 	slices.Sort(there)
 	if !slices.Equal(listed, there) {
 		t.Errorf("README.md lists\n%v, and stunnel --help\n%v", listed, there)
+	}
+}
+
+// ourCommand is a command line of ours in a page: behind four blanks, or between backticks.
+var ourCommand = regexp.MustCompile("(?m)(?:^    (?:[^#\n]*[ (])?|`(?:sudo )?)(stunnel [a-z][^`|;&>#)\n]*)")
+
+func TestTheCommandLinesOfThePagesAreRight(t *testing.T) {
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	app := newApp(io.Discard, io.Discard)
+	for _, c := range app.Commands {
+		adopt(c)
+	}
+	found := 0
+	for _, page := range append(pages, "../../README.md", "../../SECURITY.md") {
+		text := regexp.MustCompile(`(?m)^\|.*$`).ReplaceAllString(readme(t, page), "") // a table of commands has their usage
+		for _, m := range ourCommand.FindAllStringSubmatch(text, -1) {
+			found++
+			words := strings.Fields(m[1])
+			if len(words) == 2 && app.Command(words[1]) != nil {
+				continue // it is spoken of, not typed
+			}
+			if _, err := arrange(app, words); err != nil {
+				t.Errorf("%s: %s: %v", filepath.Base(page), m[1], err)
+			}
+		}
+	}
+	if found < 40 {
+		t.Errorf("only %d command lines were found", found)
 	}
 }

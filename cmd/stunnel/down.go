@@ -49,6 +49,9 @@ func interfaceName(arg string) string {
 }
 
 func down(ctx context.Context, stderr io.Writer, name string) error {
+	if err := mendDNS(func(note string) { fmt.Fprintf(stderr, "stunnel: %s\n", note) }); err != nil {
+		warn(stderr, "what killed tunnels have left in resolv.conf can't be taken out: %v", err)
+	}
 	c, err := control.Dial(name)
 	if errors.Is(err, control.ErrNotRunning) {
 		if done, err := downLeft(stderr, name); done || err != nil {

@@ -18,7 +18,6 @@ func downLeft(stderr io.Writer, name string) (done bool, err error) {
 		return false, err
 	}
 	defer h.Close()
-	h.Tell = func(text string) { warn(stderr, "%s", text) }
 	left, err := h.OpenJournal(name)
 	switch {
 	case errors.Is(err, netconf.ErrNoJournal):
@@ -42,7 +41,11 @@ func downLeft(stderr io.Writer, name string) (done bool, err error) {
 	for i := len(steps) - 1; i >= 0; i-- {
 		fmt.Fprintf(stderr, "stunnel:   %s\n", printable(steps[i].String()))
 	}
-	if err := left.Undo(); err != nil {
+	err = left.Undo()
+	for _, note := range h.Notes() {
+		fmt.Fprintf(stderr, "stunnel: %s\n", printable(note))
+	}
+	if err != nil {
 		return true, withHint(fmt.Errorf("not all of it could be taken back: %w", err), "stunnel down "+name+" tries the rest again")
 	}
 	fmt.Fprintf(stderr, "stunnel: that is taken back, and %s is down; commands of PreDown and PostDown were not run\n", name)

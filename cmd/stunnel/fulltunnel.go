@@ -78,17 +78,25 @@ func fileDivision(f *conf.File) division {
 // no other stunnel's tunnel takes it either.
 func (p *plan) mark() {
 	if len(fileDivision(p.file).apart()) > 0 {
-		if in := &p.file.Interface; in.FwMark == nil || *in.FwMark == 0 {
-			p.tell("fwmark", "the first number from 51820 that is free, as mark and as routing table")
+		if !p.file.Interface.KillSwitch { // else it has been told
+			p.tellMark()
 		}
 		p.tell("rule", "0: packets of the tunnel itself, which have the mark, by the main table (IPv4 and IPv6)")
 	}
 	p.do(func(ctx context.Context, u *upward) error { return u.mark(ctx) })
 }
 
+// tellMark tells where the mark comes from, if the file does not say.
+func (p *plan) tellMark() {
+	if in := &p.file.Interface; in.FwMark == nil || *in.FwMark == 0 {
+		p.tell("fwmark", "the first number from 51820 that is free, as mark and as routing table")
+	}
+}
+
 func (u *upward) mark(ctx context.Context) error {
 	u.division = divide(u.allowed(), u.endpoints(), u.file.Interface.Table)
-	if len(u.division.apart()) == 0 {
+	apart := len(u.division.apart()) > 0
+	if !apart && u.ownMark == nil {
 		return nil
 	}
 	for _, p := range u.division.apart() {
@@ -99,7 +107,31 @@ func (u *upward) mark(ctx context.Context) error {
 			return err
 		}
 	}
-	m := &netconf.Mark{Interface: u.file.Name, Mark: u.tunnel.engine.Status().FwMark}
+	if err := u.takeMark(ctx, u.tunnel.engine.Status().FwMark); err != nil {
+		return err
+	}
+	if err := u.tunnel.engine.Configure(transport.Config{FwMark: &u.ownMark.Mark}); err != nil {
+		return fmt.Errorf("%s: %w", u.file.Path, err)
+	}
+	if !apart {
+		return nil
+	}
+	u.separateTable = u.ownMark.Table
+	for _, ipv6 := range []bool{false, true} {
+		if err := u.rule(ctx, netconf.MarkRule(ipv6, u.ownMark.Mark)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeMark makes sure that no other tunnel of ours has the mark that is wanted, or chooses one (0). A second call changes nothing:
+// a kill switch needs the mark before there is an engine to ask.
+func (u *upward) takeMark(ctx context.Context, wanted uint32) error {
+	if u.ownMark != nil {
+		return nil
+	}
+	m := &netconf.Mark{Interface: u.file.Name, Mark: wanted}
 	err := u.step(ctx, m)
 	for errors.Is(err, netconf.ErrMarkTaken) && m.Chosen { // by one that came up in this very moment
 		err = u.step(ctx, m)
@@ -107,19 +139,10 @@ func (u *upward) mark(ctx context.Context) error {
 	if errors.Is(err, netconf.ErrMarkTaken) {
 		return withHint(err, "take FwMark out of the file: one that is free is then chosen; or give each tunnel its own")
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		u.ownMark = m
 	}
-	u.separateTable = m.Table
-	if err := u.tunnel.engine.Configure(transport.Config{FwMark: &m.Mark}); err != nil {
-		return fmt.Errorf("%s: %w", u.file.Path, err)
-	}
-	for _, ipv6 := range []bool{false, true} {
-		if err := u.rule(ctx, netconf.MarkRule(ipv6, m.Mark)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return err
 }
 
 // rule takes a step that is kept as it is made, for as long as the tunnel runs.
@@ -129,33 +152,6 @@ func (u *upward) rule(ctx context.Context, r *netconf.Rule) error {
 		u.rules = append(u.rules, r)
 	}
 	return err
-}
-
-// keepRules puts rules back that others remove, until u.letRulesGo.
-func (u *upward) keepRules() error {
-	changes, err := netconf.RuleChanges()
-	if err != nil {
-		return err
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	restore := func() {
-		restored, err := u.net.Restore(u.rules)
-		for _, r := range restored {
-			u.log.Warn(fmt.Sprintf("somebody has removed a rule of this tunnel, which is put back: %s", r))
-		}
-		if err != nil {
-			u.log.Error("a rule of this tunnel was removed and can't be put back", "error", err)
-		}
-	}
-	go func() {
-		defer close(ended)
-		if err := changes.Follow(ctx, restore); err != nil {
-			u.log.Error("the rules of this tunnel are not watched any more", "error", err)
-		}
-	}()
-	u.letRulesGo = func() { stop(); <-ended }
-	return nil
 }
 
 // separateRoutes does what the routes in a table of their own need: what wg-quick(8) does for a default route.
@@ -222,9 +218,6 @@ func (u *upward) separateRoutes(ctx context.Context) error {
 				return err
 			}
 		}
-	}
-	if err := u.keepRules(); err != nil {
-		return err
 	}
 	return u.warnOfOthers(mark)
 }

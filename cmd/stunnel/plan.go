@@ -27,6 +27,7 @@ type planStep struct {
 // newPlan has the order of everything. It is wg-quick(8)'s, hooks included.
 func newPlan(f *conf.File) *plan {
 	p := &plan{file: f}
+	p.killSwitch()
 	if f.Interface.Ethernet {
 		p.tell("interface", "%s, a TAP: it carries Ethernet frames", f.Name)
 	} else {
@@ -47,7 +48,10 @@ func newPlan(f *conf.File) *plan {
 		p.link()
 		p.separateRoutes()
 		p.routes()
+		p.sourceRules()
 	}
+	p.dns()
+	p.gateway()
 	p.hook("PostUp", f.Interface.PostUp)
 	p.ready()
 	p.hookDown("PreDown", f.Interface.PreDown)

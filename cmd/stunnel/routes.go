@@ -42,6 +42,9 @@ func (p *plan) routes() {
 		} else if a, ok := covering(f.Interface.Address, r.prefix); ok {
 			covered = fmt.Sprintf(" (none of its own: %s covers it)", a)
 		}
+		if m := f.Interface.Metric; m != 0 && covered == "" && !slices.Contains(apart, r.prefix) {
+			where += fmt.Sprintf(" with metric %d", m)
+		}
 		p.tell("route", "%s%s, to peer %s%s", r.prefix, where, r.peer.Title(), covered)
 	}
 	p.do(func(ctx context.Context, u *upward) error { return u.routes(ctx) })
@@ -71,7 +74,7 @@ func (u *upward) routes(ctx context.Context) error {
 	if table.Off {
 		return nil
 	}
-	usual := &netconf.Routes{Interface: u.file.Name, Table: table.Number, Prefixes: u.division.usual}
+	usual := &netconf.Routes{Interface: u.file.Name, Table: table.Number, Metric: u.file.Interface.Metric, Prefixes: u.division.usual}
 	if err := u.route(ctx, usual); err != nil {
 		return err
 	}

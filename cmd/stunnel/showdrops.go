@@ -51,6 +51,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"no_peer":           {"packet", "to an address in no peer's allowed ips"},
 	"no_peer_multicast": {"packet", "of multicast, to no peer"},
 	"no_endpoint":       {"packet", "to it while its endpoint was not known"},
+	"routing_loop":      {"packet", "of the tunnel itself, routed back into it"},
 	"staging_full":      {"packet", "too many to wait for a handshake"},
 	"no_handshake":      {"packet", "that waited for a handshake in vain"},
 	"other_mode":        {"packet", "that the peer carries none of: one end is in tap mode, the other in tun mode"},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"time"
 
@@ -126,6 +127,10 @@ type upward struct {
 	separateTable uint32   // routing table of what is apart in it, 0 for none
 	rules         []*netconf.Rule
 	letRulesGo    func() // nil: they are not kept
+
+	lookups *lookups      // of endpoints; set before they are needed
+	ownMark *netconf.Mark // of the tunnel's own packets; nil: it has none
+	locked  bool          // the kill switch stays in force, unless the end is asked for
 }
 
 // run goes up, waits for the end and goes down. The hooks of the way down run only after all of the way up has succeeded, as
@@ -149,15 +154,16 @@ func (u *upward) run() error {
 		if cause := context.Cause(u.tunnel.over); cause != nil && errors.Is(err, cause) {
 			err = u.interrupted(err, cause)
 		}
-		return errors.Join(err, u.undo())
+		return errors.Join(err, u.undo(context.Cause(u.tunnel.over)))
 	}
+	u.locked = u.file.Interface.KillSwitch
 	<-u.tunnel.over.Done()
 	cause := context.Cause(u.tunnel.over)
 	u.log.Info(fmt.Sprintf("going down: %v", cause))
 
 	err := u.verdict(cause)
 	err = errors.Join(err, u.hooks.runAll("PreDown", u.file.Interface.PreDown))
-	err = errors.Join(err, u.undo())
+	err = errors.Join(err, u.undo(cause))
 	return errors.Join(err, u.hooks.runAll("PostDown", u.file.Interface.PostDown))
 }
 
@@ -207,16 +213,31 @@ func (u *upward) verdict(cause error) error {
 	return fmt.Errorf("%s: %w", u.file.Name, cause)
 }
 
-// undo takes everything back but the control socket.
-func (u *upward) undo() error {
+// undo takes everything back but the control socket; the kill switch last of all, or not at all.
+func (u *upward) undo(cause error) error {
 	if u.letRulesGo != nil {
 		u.letRulesGo()
 	}
-	return errors.Join(u.journal.Undo(), u.tunnel.stop())
+	err := u.journal.UndoBut(isKillSwitch)
+	u.tellNotes()
+	if u.tunnel != nil {
+		err = errors.Join(err, u.tunnel.stop())
+	}
+	if u.staysLocked(cause) {
+		return err
+	}
+	return errors.Join(err, u.journal.Undo())
+}
+
+// tellNotes says what steps have found changed by others.
+func (u *upward) tellNotes() {
+	for _, note := range u.net.Notes() {
+		u.log.Warn(note)
+	}
 }
 
 // open makes the control socket, which is also what keeps a second one of that name out, takes back what an earlier one may
-// have left, and makes the interface.
+// have left, puts the kill switch in force and makes the interface.
 func (u *upward) open() (err error) {
 	name := u.file.Name
 	command := "stunnel up " + u.file.Path
@@ -231,26 +252,37 @@ func (u *upward) open() (err error) {
 		l.Close()
 		return err
 	}
-	u.net.Tell = func(text string) { u.log.Warn(text) }
 	if err := u.takeBack(); err != nil {
 		l.Close()
 		u.net.Close()
 		return openHint(err, command)
 	}
+	if err := mendDNS(func(note string) { u.log.Warn(note) }); err != nil { // before names are looked up
+		u.log.Warn("what killed tunnels have left in resolv.conf can't be taken out", "error", err)
+	}
+	if u.journal == nil {
+		u.journal = u.net.NewJournal(name)
+	}
+	if err := u.lock(context.Background()); err != nil {
+		err = errors.Join(err, u.undo(nil))
+		l.Close()
+		u.net.Close()
+		return err
+	}
 	in := &u.file.Interface
 	tun, err := device.Open(device.Options{Name: name, Ethernet: in.Ethernet, MAC: newPlan(u.file).mac(), Offload: in.Offload, Queues: lanes(in.Lanes)})
 	if err != nil {
+		err = errors.Join(busyHint(openHint(err, command), name), u.undo(nil))
 		l.Close()
 		u.net.Close()
-		return busyHint(openHint(err, command), name)
+		return err
 	}
-	u.journal = u.net.NewJournal(name)
 	u.tunnel = start(tun, u.net, l, u.log, in.Offload, in.Bridge != "")
 	u.tunnel.tellLanes(in.Lanes)
 	return nil
 }
 
-// takeBack undoes what a process of this tunnel has left that was killed.
+// takeBack undoes what a process of this tunnel has left that was killed, but for a kill switch that this one wants too.
 func (u *upward) takeBack() error {
 	left, err := u.net.OpenJournal(u.file.Name)
 	switch {
@@ -261,10 +293,20 @@ func (u *upward) takeBack() error {
 	case err != nil:
 		return err
 	}
-	defer left.Close()
 	u.log.Warn("an earlier process of this tunnel was killed; what it has left is taken back", "pid", left.Owner().PID)
+	u.locked = u.file.Interface.KillSwitch && slices.ContainsFunc(left.Steps(), isKillSwitch)
 	for _, s := range left.Steps() {
-		u.log.Info(fmt.Sprintf("was left: %s", s))
+		if u.locked && isKillSwitch(s) {
+			u.log.Info("was left, and stays in force: the kill switch")
+		} else {
+			u.log.Info(fmt.Sprintf("was left: %s", s))
+		}
 	}
+	defer u.tellNotes()
+	if u.locked {
+		u.journal = left
+		return errors.Join(left.UndoBut(isKillSwitch), left.Resume())
+	}
+	defer left.Close()
 	return left.Undo()
 }

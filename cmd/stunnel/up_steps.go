@@ -42,6 +42,9 @@ func (u *upward) ready(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
+	if err := u.keepRules(); err != nil {
+		return err
+	}
 	u.log.Info(readyMessage)
 	if u.daemon == nil {
 		return nil
@@ -110,7 +113,7 @@ func (u *upward) change(ctx context.Context, s netconf.Step) error {
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return withHint(err, "another program has it: ss -lunp shows which; or choose another ListenPort")
+		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another ListenPort")
 	}
 	if err == nil {
 		u.log.Info(fmt.Sprintf("listening on UDP port %d", u.tunnel.engine.Status().ListenPort))
@@ -120,6 +123,7 @@ func (u *upward) engineUp() error {
 
 // configure gives the engine what the file says, the names of endpoints resolved.
 func (u *upward) configure(ctx context.Context) error {
+	u.lookups = newLookups(u.file, u.tunnel.engine)
 	endpoints, err := u.resolve(ctx)
 	if err != nil {
 		return err
@@ -161,8 +165,11 @@ func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
 	return c
 }
 
-// configureSwitch adds how frames are switched; where the file does not say, the engine has its defaults.
+// configureSwitch adds how frames are switched, if they are; where the file does not say, the engine has its defaults.
 func configureSwitch(c *transport.Config, in *conf.Interface) {
+	if !in.Ethernet {
+		return
+	}
 	if in.MACAgeing != 0 {
 		c.MACAgeing = &in.MACAgeing
 	}
@@ -179,6 +186,7 @@ const resolvePatience = 2 * time.Second
 // resolve finds the addresses of all endpoints at the same time. A peer without one has the zero AddrPort.
 func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
 	found := make([]netip.AddrPort, len(u.file.Peers))
+	last := openLastGood(lastGoodDir, u.file.Name)
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(16)
 	for i, p := range u.file.Peers {
@@ -190,11 +198,17 @@ func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
 				u.log.Warn("no answer for the name of an endpoint yet, still trying "+resolutionLimit(), "peer", p.Title(), "endpoint", p.Endpoint)
 			})
 			defer said.Stop()
-			a, err := conf.ResolveEndpoint(gctx, p.Endpoint)
+			a, err := conf.ResolveEndpoint(gctx, u.lookups.lookup, p.Endpoint)
 			if err != nil {
 				err = fmt.Errorf("%s:%d: peer %s: %w", u.file.Path, p.Line, p.Title(), err)
 				if unknown := (*net.DNSError)(nil); errors.As(err, &unknown) && unknown.IsNotFound {
 					return err
+				}
+				if good, known := last.found[p.Endpoint]; known && gctx.Err() == nil {
+					u.log.Warn("the name of an endpoint can't be resolved; the address where it was last is taken", "peer", p.Title(),
+						"endpoint", p.Endpoint, "address", good, "error", err)
+					found[i] = good
+					return nil
 				}
 				return withHint(err, "an address needs no name server; WG_ENDPOINT_RESOLUTION_RETRIES=infinity in the environment waits for one for ever")
 			}
@@ -205,6 +219,11 @@ func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
 	err := g.Wait()
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	if err == nil {
+		if keepErr := last.keep(u.file.Peers, found); keepErr != nil {
+			u.log.Debug("the addresses of endpoints are not kept for another time", "error", keepErr)
+		}
 	}
 	return found, err
 }

@@ -13,7 +13,7 @@ import (
 
 // Bridge makes a Linux bridge and sets it up, where there is none of that name, for as long as at least one tunnel needs it.
 // One that somebody else has made is not ours. Ours goes with the last tunnel, unless it has got ports or addresses of
-// others by then: then it is left, and [Handle.Tell] says so.
+// others by then: then it is left, and [Handle.Notes] says so.
 type Bridge struct {
 	Name string
 	For  string // the interface that needs it
@@ -93,7 +93,7 @@ func (b *Bridge) remove(h *Handle) error {
 		return fmt.Errorf("who uses bridge %s: %w", b.Name, err)
 	}
 	if len(users) > 0 {
-		h.tell("bridge %s, which was made for %s, is left, since others use it: %s", b.Name, b.For, strings.Join(users, ", "))
+		h.note(fmt.Sprintf("bridge %s, which was made for %s, is left, since others use it: %s", b.Name, b.For, strings.Join(users, ", ")))
 		return nil
 	}
 	if err := tolerateGone(h.nl.LinkDel(numbered(a.Index))); err != nil {

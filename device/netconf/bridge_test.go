@@ -41,16 +41,9 @@ func (h host) found(name string) netlink.Link {
 	return l
 }
 
-// hears collects what undoing says.
-func (h host) hears() *[]string {
-	said := new([]string)
-	h.Tell = func(text string) { *said = append(*said, text) }
-	return said
-}
-
 func TestABridgeIsMadeForItsTunnelsAndGoesWithTheLast(t *testing.T) {
 	inNamespace(t, func(h host) {
-		said, before := h.hears(), h.state()
+		before := h.state()
 		var undos []undo
 		for _, name := range []string{"tap0", "tap1", "tap2"} {
 			undos = append(undos, h.took(&Bridge{Name: "br0", For: name}))
@@ -65,8 +58,8 @@ func TestABridgeIsMadeForItsTunnelsAndGoesWithTheLast(t *testing.T) {
 			h.must(nil, undos[i]())
 			h.must(nil, undos[i]()) // twice is as once
 		}
-		if h.state() != before || len(*said) > 0 {
-			t.Errorf("left\n%s\nand said %q", h.state(), *said)
+		if said := h.Notes(); h.state() != before || len(said) > 0 {
+			t.Errorf("left\n%s\nand said %q", h.state(), said)
 		}
 	})
 }
@@ -82,12 +75,12 @@ func TestABridgeThatOthersUseIsLeftAndThatIsSaid(t *testing.T) {
 		{"an IPv6 address", func(h host) { h.took(address("br0", "fd01::1/64")) }, "address fd01::1/64"},
 	} {
 		inNamespace(t, func(h host) {
-			said := h.hears()
 			u := h.took(&Bridge{Name: "br0", For: "tap0"})
 			c.use(h)
 			h.must(nil, u())
-			if exists, _ := h.Exists("br0"); !exists || len(*said) != 1 || !strings.Contains((*said)[0], c.said) {
-				t.Errorf("%s: br0 there: %v, said %q", c.name, exists, *said)
+			exists, _ := h.Exists("br0")
+			if said := h.Notes(); !exists || len(said) != 1 || !strings.Contains(said[0], c.said) {
+				t.Errorf("%s: br0 there: %v, said %q", c.name, exists, said)
 			}
 			// It is not ours any more.
 			if done, err := (&Bridge{Name: "br0", For: "tap0"}).Look(h.Handle); !done || err != nil {

@@ -18,9 +18,9 @@ type Changes struct {
 	wanted []uint16 // types of messages that matter
 }
 
-// RuleChanges tells of rules that were removed, in the network namespace of the calling thread.
+// RuleChanges tells of rules that come and go, in the network namespace of the calling thread.
 func RuleChanges() (*Changes, error) {
-	return changes([]uint16{unix.RTM_DELRULE}, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
+	return changes([]uint16{unix.RTM_NEWRULE, unix.RTM_DELRULE}, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
 }
 
 // WayChanges tells of everything that may change the way of packets, in the network namespace of the calling thread.

@@ -101,9 +101,15 @@ func (j *Journal) fail(when moment) error {
 
 // Undo takes all steps back, the last one first, each one even if others failed. Those that failed stay in the journal, for
 // another try.
-func (j *Journal) Undo() error {
+func (j *Journal) Undo() error { return j.UndoBut(func(Step) bool { return false }) }
+
+// UndoBut is Undo for all steps but those that stay.
+func (j *Journal) UndoBut(stays func(Step) bool) error {
 	var errs []error
 	for i := len(j.steps) - 1; i >= 0; i-- {
+		if stays(j.steps[i].step) {
+			continue
+		}
 		if err := j.undo(i); err != nil {
 			errs = append(errs, err)
 		}

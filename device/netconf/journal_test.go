@@ -331,7 +331,7 @@ func TestNoStepIsTakenAfterTheEnd(t *testing.T) {
 }
 
 func TestEveryStepReadsBackFromTheJournalAsItWas(t *testing.T) {
-	seen := map[string]bool{"stubborn": true}
+	seen := map[string]bool{"stubborn": true, "passage": true} // the latter, which needs rules of others, in tests of its own
 	for _, s := range steps() {
 		seen[kindOf(s)] = true
 	}
@@ -357,6 +357,54 @@ func TestEveryStepReadsBackFromTheJournalAsItWas(t *testing.T) {
 			if err != nil || !reflect.DeepEqual(got, s) {
 				t.Errorf("%#v\ncomes back as\n%#v\n%v", s, got, err)
 			}
+		}
+	})
+}
+
+func TestAJournalIsGoneOnWithByAnotherProcess(t *testing.T) {
+	inNamespace(t, func(h host) {
+		before := h.state()
+		stays := func(s Step) bool { _, is := s.(*Address); return is }
+		j := h.NewJournal("tun0")
+		h.must(nil, doAll(j, steps()))
+		addresses := 0
+		for _, s := range steps() {
+			if stays(s) {
+				addresses++
+			}
+		}
+		j.owner.PID-- // it was another's
+		line, err := j.owner.line()
+		h.must(nil, err)
+		_, err = j.file.WriteAt(line, 0)
+		h.must(nil, err)
+		j.Close()
+
+		left, err := h.OpenJournal("tun0")
+		h.must(nil, err)
+		h.must(nil, left.UndoBut(stays))
+		if got := len(left.Steps()); got != addresses {
+			t.Errorf("%d steps stay, want %d", got, addresses)
+		}
+		h.must(nil, left.Resume())
+		if _, err := h.OpenJournal("tun0"); !errors.Is(err, ErrInUse) {
+			t.Errorf("while it is gone on with, another process gets %v, want %v", err, ErrInUse)
+		}
+		h.must(nil, left.Do(context.Background(), sysctlFor("tun0")))
+		left.Close() // killed too
+
+		again, err := h.OpenJournal("tun0")
+		h.must(nil, err)
+		if again.Owner().PID != os.Getpid() {
+			t.Errorf("it belongs to %d, want %d", again.Owner().PID, os.Getpid())
+		}
+		if got := len(again.Steps()); got != addresses+1 {
+			t.Errorf("%d steps are left, want %d", got, addresses+1)
+		}
+		h.must(nil, again.Undo())
+		h.sameAs(before, "after the last")
+		if files, _ := os.ReadDir(h.stateDir()); len(files) > 0 {
+			t.Errorf("files are left: %v", files)
 		}
 	})
 }

@@ -5,13 +5,14 @@
 // the way out. Most readers need two calls: [Journal.Do] takes a step such as an [Address], and [Journal.Undo] goes the whole
 // way back. [Handle.OpenJournal] finds what a process has left that was killed.
 //
-// No other program is called. The package knows no keys and no peers.
+// No other program is called, but resolvconf(8) where a machine's DNS is its business. The package knows no keys and no peers.
 package netconf
 
 import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -26,14 +27,24 @@ type Handle struct {
 	netns     uint64   // constant; of the network namespace, see namespaceID
 	namespace *os.File // constant; the network namespace itself
 
-	// Tell is told what an undo has left, and why; nil: nobody. It is set before the first step.
-	Tell func(text string)
+	mu    sync.Mutex
+	notes []string // guarded by mu
 }
 
-func (h *Handle) tell(format string, args ...any) {
-	if h.Tell != nil {
-		h.Tell(fmt.Sprintf(format, args...))
-	}
+// note keeps what the user should know though it is no error: what somebody else has changed, and so was left.
+func (h *Handle) note(text string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.notes = append(h.notes, text)
+}
+
+// Notes are what steps had to say since the last call.
+func (h *Handle) Notes() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	notes := h.notes
+	h.notes = nil
+	return notes
 }
 
 // New opens rtnetlink in the network namespace of the calling thread.

@@ -13,6 +13,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/dns"
 )
 
 // host is a network namespace of the test's own, with the interface tun0, which the tests configure, and eth0, which is
@@ -53,7 +55,7 @@ func inNamespace(t *testing.T, test func(h host)) {
 	<-done
 }
 
-// unshare gives the thread network, mounts and a /run of its own.
+// unshare gives the thread network, mounts, and a /run, /var/lib and /etc of its own, the last with nothing but a resolv.conf.
 func unshare() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
@@ -61,10 +63,12 @@ func unshare() error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("make the mounts private: %w", err)
 	}
-	if err := unix.Mount("stunnel-test", "/run", "tmpfs", 0, "mode=0755"); err != nil {
-		return fmt.Errorf("mount a tmpfs on /run: %w", err)
+	for _, dir := range []string{"/run", "/var/lib", "/etc"} {
+		if err := unix.Mount("stunnel-test", dir, "tmpfs", 0, "mode=0755"); err != nil {
+			return fmt.Errorf("mount a tmpfs on %s: %w", dir, err)
+		}
 	}
-	return nil
+	return os.WriteFile("/etc/resolv.conf", []byte("nameserver 192.0.2.53\n"), 0o644)
 }
 
 // tun makes a persistent TUN interface that nobody has opened.
@@ -170,6 +174,11 @@ func (h host) state() string {
 		h.t.Error(err)
 	}
 	lines = append(lines, "src_valid_mark "+valid)
+	text, err := os.ReadFile("/etc/resolv.conf")
+	if err != nil {
+		h.t.Error(err)
+	}
+	lines = append(lines, fmt.Sprintf("resolv.conf %q", text))
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
 }
@@ -192,9 +201,19 @@ func steps() []Step {
 		&Mark{Interface: "tun0"}, MarkRule(false, 51820), MarkRule(true, 51820), sysctlFor("tun0"),
 		&MarkTable{Interface: "tun0", Mark: 51820, Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("fd07::1")}},
 		&Rule{IPv6: true, Priority: 1000, Not: true, Mark: 51820, Table: 51820, Suppress: -1},
+		&KillSwitch{Interface: "tun0", Mark: 51820, Allow: prefixes("198.51.100.0/24"), LAN: true},
+		&Gateway{Interface: "tun0", Masquerade: true, MSS: PathMSS}, &RouterIPv6{For: "tun0"},
+		&Rule{Priority: 1001, From: netip.MustParsePrefix("10.7.0.1/32"), Table: 7, Suppress: -1}, nameServer("tun0", "10.7.0.53"),
 		&MAC{Interface: "eth0-peer", Address: "fe:00:00:00:00:01"},
 		&Bridge{Name: "br7", For: "tun0"}, &BridgePort{Interface: "eth0-peer", Bridge: "br8"},
 	)
+}
+
+// nameServer is told by the file, whatever the machine has.
+func nameServer(name, server string) *DNS {
+	s := NewDNS(name, []netip.Addr{netip.MustParseAddr(server)}, nil, nil)
+	s.Way = dns.ByFile
+	return s
 }
 
 // undoAll goes back, the last one first.

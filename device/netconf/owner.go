@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -115,6 +116,39 @@ func (j *Journal) read(text []byte) (whole bool, err error) {
 		}
 		j.end += int64(len(line) + 1)
 	}
+}
+
+// Resume makes a journal that another process has left, with the steps in it, this process's own.
+func (j *Journal) Resume() error {
+	owner := j.h.owner(j.owner.Interface)
+	text, err := owner.line()
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	steps := slices.Clone(j.steps)
+	for i, e := range steps {
+		line, err := stepLine(e.step)
+		if err != nil {
+			return err
+		}
+		steps[i].begins = int64(len(text))
+		text = append(text, line...)
+	}
+	// It is there as a whole or not at all, and locked from the first moment.
+	temporary := j.path + ".new"
+	f, err := lockedFile(temporary, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	if _, err = f.Write(text); err == nil {
+		err = os.Rename(temporary, j.path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("journal: %w", err), os.Remove(temporary), f.Close())
+	}
+	j.Close()
+	j.owner, j.file, j.steps, j.end, j.fault = owner, f, steps, int64(len(text)), faults
+	return nil
 }
 
 // elsewhere looks for a journal of that name in other network namespaces.

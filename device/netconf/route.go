@@ -15,10 +15,11 @@ import (
 //
 // As wg-quick(8) has it: in the main table a prefix for which the interface has a route already, of this or a shorter
 // prefix length (the connected route of its address, most often), is skipped; in another table only the very same prefix
-// is. A route of the same prefix through another interface is an error that names both and wraps EEXIST.
+// is. A route of the same prefix and metric through another interface is an error that names both and wraps EEXIST.
 type Routes struct {
 	Interface string
 	Table     uint32         // 0 is the main table
+	Metric    uint32         // 0: the kernel chooses
 	Prefixes  []netip.Prefix `json:"-"`
 	Index     int            // of the interface, by Look
 	Added     []netip.Prefix // of Prefixes those that get a route, the longest first, by Look
@@ -32,6 +33,9 @@ func (r *Routes) String() string {
 	}
 	if r.Table != 0 && r.Table != unix.RT_TABLE_MAIN {
 		what += fmt.Sprintf(" in table %d", r.Table)
+	}
+	if r.Metric != 0 {
+		what += fmt.Sprintf(" with metric %d", r.Metric)
 	}
 	return what
 }
@@ -70,7 +74,7 @@ func (r *Routes) Look(h *Handle) (done bool, err error) {
 
 func (r *Routes) Make(h *Handle) error {
 	for _, p := range r.Added {
-		if err := h.nl.RouteAdd(newRoute(r.Index, p, r.table())); err != nil {
+		if err := h.nl.RouteAdd(r.route(p)); err != nil {
 			return h.refusedRoute(r.Interface, r.Index, p, r.table(), err)
 		}
 	}
@@ -80,20 +84,21 @@ func (r *Routes) Make(h *Handle) error {
 func (r *Routes) Undo(h *Handle) error {
 	var errs []error
 	for _, p := range slices.Backward(r.Added) {
-		if err := tolerateGone(h.nl.RouteDel(newRoute(r.Index, p, r.table()))); err != nil {
+		if err := tolerateGone(h.nl.RouteDel(r.route(p))); err != nil {
 			errs = append(errs, fmt.Errorf("remove route %s from %s: %w", p, r.Interface, err))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-// newRoute is what `ip route add PREFIX dev NAME table TABLE` asks for.
-func newRoute(index int, p netip.Prefix, table uint32) *netlink.Route {
-	r := &netlink.Route{LinkIndex: index, Dst: ipNet(p), Table: int(table), Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
+// route is what `ip route add PREFIX dev NAME table TABLE metric METRIC` asks for.
+func (r *Routes) route(p netip.Prefix) *netlink.Route {
+	n := &netlink.Route{LinkIndex: r.Index, Dst: ipNet(p), Table: int(r.table()), Priority: int(r.Metric),
+		Protocol: unix.RTPROT_BOOT, Type: unix.RTN_UNICAST}
 	if p.Addr().Is4() {
-		r.Scope = unix.RT_SCOPE_LINK // no gateway
+		n.Scope = unix.RT_SCOPE_LINK // no gateway
 	}
-	return r
+	return n
 }
 
 // refusedRoute says why the kernel would not have the route.

@@ -3,6 +3,7 @@ package netconf
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 
@@ -19,6 +20,7 @@ type Rule struct {
 	Priority int
 	Not      bool // for packets that do not have the mark
 	Mark     uint32
+	From     netip.Prefix `json:",omitzero"` // for packets with such a source; the zero Prefix: any
 	Table    uint32
 	Suppress int // routes in the table whose prefix has this many bits or fewer do not count; -1: all count
 }
@@ -32,7 +34,13 @@ func (r *Rule) String() string {
 	if r.Not {
 		text += " not"
 	}
-	text += fmt.Sprintf(" fwmark 0x%x lookup ", r.Mark)
+	if r.From.IsValid() {
+		text += fmt.Sprintf(" from %s", r.From)
+	}
+	if r.Mark != 0 || !r.From.IsValid() {
+		text += fmt.Sprintf(" fwmark 0x%x", r.Mark)
+	}
+	text += " lookup "
 	if r.Table == unix.RT_TABLE_MAIN {
 		text += "main"
 	} else {
@@ -53,7 +61,8 @@ func (r *Rule) Look(h *Handle) (done bool, err error) {
 		return false, err
 	}
 	for _, t := range there {
-		if t.Priority == r.Priority && t.Mark == r.Mark && t.Invert == r.Not && t.Table == int(r.Table) && t.SuppressPrefixlen == r.Suppress {
+		if t.Priority == r.Priority && t.Mark == r.Mark && t.Invert == r.Not && t.Table == int(r.Table) && t.SuppressPrefixlen == r.Suppress &&
+			r.isFrom(t.Src) {
 			return false, fmt.Errorf("%s: it is there already, and not of this tunnel: %w", r, unix.EEXIST)
 		}
 	}
@@ -79,7 +88,15 @@ func (r *Rule) rule() *netlink.Rule {
 	n := netlink.NewRule()
 	n.Family, n.Priority, n.Invert, n.Mark = familyOf(r.IPv6), r.Priority, r.Not, r.Mark
 	n.Table, n.SuppressPrefixlen, n.Protocol = int(r.Table), r.Suppress, ruleProtocol
+	if r.From.IsValid() {
+		n.Src = ipNet(r.From)
+	}
 	return n
+}
+
+func (r *Rule) isFrom(source *net.IPNet) bool {
+	p, _ := prefixOf(source) // the zero Prefix where the rule is for any
+	return p == r.From
 }
 
 func familyOf(ipv6 bool) int {
@@ -122,7 +139,7 @@ func (h *Handle) TunnelRules(ipv6 bool, mark, table uint32, suppress int) ([]*Ru
 	}
 	var add []*Rule
 	for _, other := range foreignMarks(there) {
-		add = append(add, &Rule{IPv6: ipv6, Mark: other, Table: unix.RT_TABLE_MAIN, Suppress: -1})
+		add = append(add, exemption(ipv6, other))
 	}
 	add = append(add,
 		&Rule{IPv6: ipv6, Not: true, Mark: mark, Table: unix.RT_TABLE_MAIN, Suppress: suppress},
@@ -133,6 +150,33 @@ func (h *Handle) TunnelRules(ipv6 bool, mark, table uint32, suppress int) ([]*Ru
 	}
 	for i := range add {
 		add[i].Priority = first + i
+	}
+	return add, nil
+}
+
+// exemption is the rule for what another program's tunnel has sealed.
+func exemption(ipv6 bool, mark uint32) *Rule {
+	return &Rule{IPv6: ipv6, Mark: mark, Table: unix.RT_TABLE_MAIN, Suppress: -1}
+}
+
+// Exemptions are what ours, a tunnel's rules, lack when other programs' tunnels have come up since: see TunnelRules.
+func (h *Handle) Exemptions(ours []*Rule) (add []*Rule, err error) {
+	for _, ipv6 := range []bool{false, true} {
+		first := slices.IndexFunc(ours, func(r *Rule) bool { return r.IPv6 == ipv6 && r.Not })
+		if first < 0 {
+			continue
+		}
+		there, err := h.rules(ipv6)
+		if err != nil {
+			return nil, err
+		}
+		for _, mark := range foreignMarks(there) {
+			if !slices.ContainsFunc(ours, func(r *Rule) bool { return r.IPv6 == ipv6 && !r.Not && r.Mark == mark }) {
+				r := exemption(ipv6, mark)
+				r.Priority = ours[first].Priority - 1 // if a later tunnel has a rule there, this one comes behind it
+				add = append(add, r)
+			}
+		}
 	}
 	return add, nil
 }

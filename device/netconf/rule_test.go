@@ -1,6 +1,7 @@
 package netconf
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"strings"
@@ -58,7 +59,7 @@ func (h host) withDefaults() {
 	l, err := h.link("eth0")
 	h.must(nil, err)
 	for _, p := range []string{"0.0.0.0/0", "::/0"} {
-		r := newRoute(l.Attrs().Index, netip.MustParsePrefix(p), unix.RT_TABLE_MAIN)
+		r := (&Routes{Index: l.Attrs().Index}).route(netip.MustParsePrefix(p))
 		h.must(nil, h.nl.RouteAdd(r))
 	}
 }
@@ -138,11 +139,60 @@ func TestATunnelOfWgQuickThatComesLaterDoesNotCarryOurs(t *testing.T) {
 	inNamespace(t, func(h host) {
 		const far = "198.51.100.1"
 		h.withDefaults()
+		var ours []*Rule
 		for _, s := range h.apart("tun0", 51821, false) {
 			h.took(s)
+			if r, is := s.(*Rule); is {
+				ours = append(ours, r)
+			}
 		}
 		h.wgQuick("tun1", 51820)
 		h.wantWays("before wg-quick's", map[string][2]any{"tun1 far": {0, far}, "eth0 sealed by us": {51821, far}})
+		add, err := h.Exemptions(ours)
+		if err != nil || len(add) != 1 {
+			t.Errorf("exemptions %v, %v", add, err)
+			return
+		}
+		h.took(add[0])
+		h.wantWays("before wg-quick's", map[string][2]any{"tun1 far": {0, far}, "eth0 sealed by us": {51821, far}, "eth0 sealed by wg-quick's": {51820, far}})
+		if add, err = h.Exemptions(append(ours, add...)); len(add) > 0 || err != nil {
+			t.Errorf("once more: %v, %v", add, err)
+		}
+	})
+}
+
+func TestRulesThatSomebodyRemovesArePutBack(t *testing.T) {
+	inNamespace(t, func(h host) {
+		h.withDefaults()
+		var ours []*Rule
+		for _, s := range h.apart("tun0", 100, false) {
+			h.took(s)
+			if r, is := s.(*Rule); is {
+				ours = append(ours, r)
+			}
+		}
+		before := h.state()
+		if restored, err := h.Restore(ours); len(restored) > 0 || err != nil {
+			t.Errorf("nothing is missing, but %v, %v", restored, err)
+		}
+		changes, err := RuleChanges()
+		h.must(nil, err)
+		for _, gone := range ours[1:] {
+			h.must(nil, gone.Undo(h.Handle))
+		}
+		ctx, stop := context.WithCancel(context.Background())
+		err = changes.Follow(ctx, func() {
+			defer stop()
+			if restored, err := h.Restore(ours); len(restored) != len(ours)-1 || err != nil {
+				t.Errorf("put back %v, %v", restored, err)
+			}
+		})
+		if err != nil {
+			t.Error(err)
+		}
+		if after := h.state(); after != before {
+			t.Errorf("there is\n%s\nwhere there was\n%s", after, before)
+		}
 	})
 }
 

@@ -22,17 +22,22 @@ type Step interface {
 
 // kinds are all steps there are, by the name that the journal gives them.
 var kinds = map[string]func() Step{
-	"address":    func() Step { return new(Address) },
-	"mtu":        func() Step { return new(MTU) },
-	"up":         func() Step { return new(Up) },
-	"routes":     func() Step { return new(Routes) },
-	"rule":       func() Step { return new(Rule) },
-	"mark":       func() Step { return new(Mark) },
-	"mark table": func() Step { return new(MarkTable) },
-	"sysctl":     func() Step { return new(Sysctl) },
-	"mac":        func() Step { return new(MAC) },
-	"bridge":     func() Step { return new(Bridge) },
-	"port":       func() Step { return new(BridgePort) },
+	"dns":         func() Step { return new(DNS) },
+	"address":     func() Step { return new(Address) },
+	"mtu":         func() Step { return new(MTU) },
+	"up":          func() Step { return new(Up) },
+	"routes":      func() Step { return new(Routes) },
+	"rule":        func() Step { return new(Rule) },
+	"mark":        func() Step { return new(Mark) },
+	"mark table":  func() Step { return new(MarkTable) },
+	"sysctl":      func() Step { return new(Sysctl) },
+	"kill switch": func() Step { return new(KillSwitch) },
+	"gateway":     func() Step { return new(Gateway) },
+	"passage":     func() Step { return new(Passage) },
+	"ipv6 router": func() Step { return new(RouterIPv6) },
+	"mac":         func() Step { return new(MAC) },
+	"bridge":      func() Step { return new(Bridge) },
+	"port":        func() Step { return new(BridgePort) },
 }
 
 // Apply takes a step that no journal keeps. Its Undo is the caller's to call, if he wants it back. When it fails it has been

@@ -54,8 +54,13 @@ var tools = map[string]func(args []string) error{
 	"tool-exchange":     exchange,
 	"tool-knock":        knock,
 	"tool-watch":        watch,
+	"tool-dns":          serveDNS,
 	"tool-http":         serveHTTP,
 	"tool-without-nft":  withoutNft,
+	"tool-flows":        flows,
+	"tool-pester":       pester,
+	"tool-web":          web,
+	"tool-advertise":    advertise,
 }
 
 func send(dialer *net.Dialer, args []string) error {

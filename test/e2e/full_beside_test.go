@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"stunnel/test/lab"
@@ -47,9 +48,36 @@ func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
 	w.carries(1, "ours alone")
 	quick := w.quickFile("quick", 0)
 	w.client.Run("wg-quick", "up", quick)
+	// Until wg-quick has made its rule nothing tells its packets from those of other programs.
+	p.Await("full: rule 32763: fwmark 0xca6d lookup main")
+	p.Await("IPv6 rule 32763: fwmark 0xca6d lookup main")
+	w.forgetInside()
 	w.carries(0, "wg-quick's after ours")
 	w.client.Run("wg-quick", "down", quick)
 	w.carries(1, "ours again")
 	p.Stop()
+	sameWholeState(t, w.client, before, "after all")
+}
+
+func TestWgQuickDoesNotTakeOurRulesWithItsOwn(t *testing.T) {
+	needWgQuick(t)
+	w := newFullWorld(t, 2)
+	before := wholeState(w.client)
+	quick := w.quickFile("quick", 0)
+	w.client.Run("wg-quick", "up", quick)
+	p := up(w.client, w.file("full", 1, everything, ""))
+	rules := w.client.Run("sh", "-c", "ip rule; ip -6 rule")
+	w.client.Run("wg-quick", "down", quick) // removes what looks like its own rule, and finds ours first
+	p.Await("somebody has removed a rule of this tunnel, which is put back: rule 32762: not fwmark 0xca6d lookup main suppress_prefixlength 0")
+	p.Await("which is put back: IPv6 rule 32762")
+	for line := range strings.Lines(rules) {
+		if now := w.client.Run("sh", "-c", "ip rule; ip -6 rule"); strings.Contains(line, "proto 115") && !strings.Contains(now, strings.TrimSpace(line)) {
+			t.Errorf("this rule of ours is gone: %s\n%s", line, now)
+		}
+	}
+	w.carries(1, "ours alone")
+	ping(t, w.client, routerA, 2)
+	p.Stop()
+	w.client.Run("sysctl", "-qw", "net.ipv4.conf.all.src_valid_mark=0") // which wg-quick leaves, always
 	sameWholeState(t, w.client, before, "after all")
 }

@@ -63,11 +63,17 @@ func TestTwoKilledFullTunnelsAreTakenBackInAnyOrder(t *testing.T) {
 
 func TestAFaultOrAKillAtAnyStepOfUpLeavesNothing(t *testing.T) {
 	w := newFullWorld(t, 1)
+	w.faultEverywhere(w.file("full", 0, everything+", 10.8.0.0/16", ""))
+}
+
+// faultEverywhere lets each step of `up` with this file, full.conf, fail and be the last of the process.
+func (w *fullWorld) faultEverywhere(path string) {
+	t := w.t
+	t.Helper()
 	program, err := faulty()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := w.file("full", 0, everything+", 10.8.0.0/16", "")
 	before := wholeState(w.client)
 	injected := 0
 	for _, fault := range []string{"error:look", "error:before", "error:after", "kill:before", "kill:after"} {

@@ -54,7 +54,7 @@ func newFullWorld(t *testing.T, servers int) *fullWorld {
 		s := &fullServer{
 			Host: l.Host(fmt.Sprintf("server%d", i)), keys: newPair(t), clientKeys: newPair(t),
 			outer: fmt.Sprintf("203.0.113.%d", 4*i+2), outer6: fmt.Sprintf("2001:db8:c%d::2", i),
-			inner: fmt.Sprintf("10.9.%d.2", i), inner6: fmt.Sprintf("fd09:%d::2", i),
+			inner: fmt.Sprintf("10.9.%d.2", i), inner6: fmt.Sprintf("fd09:%d::2", i+1),
 		}
 		near, near6 := fmt.Sprintf("203.0.113.%d", 4*i+1), fmt.Sprintf("2001:db8:c%d::1", i)
 		l.Link(device, s.Host, []string{s.outer + "/30", s.outer6 + "/64"}, w.router, []string{near + "/30", near6 + "/64"})
@@ -114,6 +114,14 @@ func (w *fullWorld) noneInside(when string) {
 		if !found || err != nil || packets != 0 {
 			w.t.Errorf("%s: sealed packets came to server %d through its tunnel:\n%s", when, n, rule)
 		}
+	}
+}
+
+// forgetInside lets noneInside count from now on.
+func (w *fullWorld) forgetInside() {
+	w.t.Helper()
+	for _, s := range w.servers {
+		s.Run("nft", "flush chain inet watch in; add rule inet watch in iifname tun0 udp dport 51820 counter")
 	}
 }
 

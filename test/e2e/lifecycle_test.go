@@ -132,7 +132,7 @@ func TestBrokenFilesLeaveNothingBehind(t *testing.T) {
 		{"bad MTU", good + "MTU = big\n", "4", "big"},
 		{"bad mark", good + "FwMark = 0xfffffffff\n", "4", "0xfffffffff"},
 		{"bad table", good + "Table = nosuchtable\n", "4", "nosuchtable"},
-		{"DNS", good + "DNS = 10.9.0.1\n", "4", "DNS"},
+		{"DNS", good + "DNS = 10.9.0.1:53\n", "4", "DNS"},
 		{"SaveConfig", good + "SaveConfig = true\n", "4", "SaveConfig"},
 		{"default route", good + section + "AllowedIPs = 0.0.0.0/0\n", "6", "Table"},
 		{"peer without key", good + "[Peer]\nAllowedIPs = 10.9.0.2/32\n", "4", "PublicKey"},

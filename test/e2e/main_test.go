@@ -47,7 +47,13 @@ func build(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "%s%v\n", out, err)
 		return 1
 	}
-	return m.Run()
+	before := machineDNS()
+	status := m.Run()
+	if after := machineDNS(); after != before {
+		fmt.Fprintf(os.Stderr, "FAIL: the machine's own DNS was touched\nbefore:\n%s\nafter:\n%s\n", before, after)
+		return 1
+	}
+	return status
 }
 
 // pair is a private and its public key.

@@ -4,8 +4,9 @@
 //
 // A host is a process that holds a network and a mount namespace with no name:
 // when the test ends, however it ends, the kernel takes host, interfaces,
-// routes and rules away. /run is the host's own, so control sockets of hosts
-// and of the machine do not meet. Nothing leaves the machine: hosts have only
+// routes and rules away. /run, /var/lib and /etc/resolv.conf are the host's
+// own, so what hosts keep there does not meet what others or the machine do.
+// Nothing leaves the machine: hosts have only
 // the links that Lab.Link gives them.
 package lab
 
@@ -82,7 +83,11 @@ func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
 	// The shell says when it is ready and then waits for its input to end,
 	// which it does when we close it or die.
-	const script = `mount -t tmpfs -o mode=755 none /run && ip link set lo up &&
+	// A resolv.conf that was a link into the machine's /run is out of reach.
+	const script = `mount -t tmpfs -o mode=755 none /run && mount -t tmpfs -o mode=755 none /var/lib &&
+		if [ -f /etc/resolv.conf ]; then
+			cp /etc/resolv.conf /var/lib/resolv.conf && mount --bind /var/lib/resolv.conf /etc/resolv.conf
+		fi && ip link set lo up &&
 		sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 && echo ready && read -r _`
 	cmd := exec.Command("unshare", "--net", "--mount", "sh", "-c", script)
 	var stderr bytes.Buffer
@@ -108,6 +113,18 @@ func (l *Lab) Host(name string) *Host {
 	}
 	l.hosts = append(l.hosts, h)
 	return h
+}
+
+// Etc gives the host an /etc of its own, a layer over the machine's, where
+// files can be replaced. It skips the test, with words, where the kernel has no
+// such layers.
+func (h *Host) Etc() {
+	h.lab.t.Helper()
+	const script = `umount /etc/resolv.conf 2>/dev/null; mkdir -p /var/lib/etc/upper /var/lib/etc/work &&
+		mount -t overlay -o lowerdir=/etc,upperdir=/var/lib/etc/upper,workdir=/var/lib/etc/work none /etc`
+	if out, err := h.Try("sh", "-c", script); err != nil {
+		h.lab.t.Skipf("needs overlayfs for an /etc of the host's own: %s", out)
+	}
 }
 
 // killDetached kills what commands on the host have left running there.

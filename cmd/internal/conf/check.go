@@ -2,7 +2,6 @@ package conf
 
 import (
 	"net/netip"
-	"strings"
 
 	"stunnel/crypto"
 )
@@ -16,6 +15,9 @@ func (p *parser) check() {
 		p.checkRoutes()
 	}
 	p.checkMTU()
+	p.checkDNS()
+	p.checkSourceRules()
+	p.checkGateway()
 	for i, peer := range p.file.Peers {
 		lines := p.peers[i]
 		if lines.psk != 0 && lines.pskFile != 0 {
@@ -89,7 +91,6 @@ func (p *parser) checkRoutes() {
 	if in.Table.Auto {
 		return // up keeps the tunnel's own packets out of such a route
 	}
-	const mainTable = 254
 	if own := in.Table.Number != 0 && in.Table.Number != mainTable; in.Table.Off || own || in.FwMark != nil && *in.FwMark != 0 {
 		return // whoever sets these has rules of his own
 	}
@@ -110,6 +111,9 @@ func (p *parser) checkRoutes() {
 	}
 }
 
+// mainTable is the number of the routing table that is used where nothing else is said.
+const mainTable = 254
+
 // checkOneFamily: who sends all of one family through the tunnel is easily surprised by the other.
 func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 	v4, v6 := netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)
@@ -117,6 +121,10 @@ func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 	at6, all6 := seen[v6]
 	switch {
 	case !p.file.Interface.Table.Auto:
+	case p.file.Interface.KillSwitch && all4 && !all6:
+		p.warn(at4, "AllowedIPs has %s and not %s: KillSwitch = yes blocks all IPv6", v4, v6)
+	case p.file.Interface.KillSwitch && all6 && !all4:
+		p.warn(at6, "AllowedIPs has %s and not %s: KillSwitch = yes blocks all IPv4", v6, v4)
 	case all4 && !all6:
 		p.warn(at4, "AllowedIPs has %s and not %s: where this host has IPv6, that goes on outside the tunnel", v4, v6)
 	case all6 && !all4:
@@ -124,12 +132,13 @@ func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 	}
 }
 
-// wgQuick is the command with which wg-quick(8) runs us. It takes what has no '/' for a name.
-func wgQuick(path string) string {
-	if !strings.Contains(path, "/") {
-		path = "./" + path
+// checkSourceRules: a rule that leads to the main table would say what holds already.
+func (p *parser) checkSourceRules() {
+	in := &p.file.Interface
+	if in.SourceRules && (in.Table.Number == 0 || in.Table.Number == mainTable) {
+		p.fail(p.interfaceLines["SourceRules"], "Table = 51820 (any number that is free) gives the tunnel a table of its own",
+			"SourceRules = yes leads what is sent from an Address into a table of the tunnel's own, and Table names none")
 	}
-	return "WG_QUICK_USERSPACE_IMPLEMENTATION=stunnel-wireguard-go wg-quick up " + path + " (see stunnel userspace --help)"
 }
 
 // checkMTU: the kernel takes IPv6 off an interface of less than 1280 bytes.

@@ -1,7 +1,8 @@
 // Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
 // (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
-// `Mode`, `Bridge` and `MAC` in [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`,
-// `Forward`, `PortSecurity` and `LinkLocalFrames`).
+// `Metric`, `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp`, `Mode`, `Bridge` and `MAC` in
+// [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`, `PortSecurity` and
+// `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
@@ -37,9 +38,11 @@ type Interface struct {
 	ListenPort       *uint16            // nil or 0: the kernel chooses
 	FwMark           *uint32            // nil or 0: none
 	Address          []netip.Prefix     // with their host bits
-	DNS              []string           // empty: not supported yet, and refused
-	MTU              int                // in bytes; 0: automatic
+	DNS              DNS
+	MTU              int // in bytes; 0: automatic
 	Table            Table
+	Metric           uint32   // of the routes; 0: the kernel chooses
+	SourceRules      bool     // what is sent from an Address takes the table that Table names; false if the file does not say
 	PreUp            []string // shell commands as written, %i included
 	PostUp           []string
 	PreDown          []string
@@ -51,6 +54,10 @@ type Interface struct {
 	Bridge           string           // that the TAP becomes a port of; "": none
 	MAC              net.HardwareAddr // of the TAP; nil: made from the public key
 	SaveConfig       bool             // false: not supported yet, and refused
+	KillSwitch       bool             // nothing leaves the host but through the tunnel
+	KillSwitchAllow  KillSwitchAllow
+	Masquerade       Masquerade
+	MSSClamp         MSSClamp
 
 	// How frames are switched (Mode = tap).
 	MACAgeing       time.Duration // 0: transport.DefaultMACAgeing

@@ -11,15 +11,18 @@ import (
 	"time"
 )
 
-// ResolveEndpoint turns a peer's Endpoint into an address, for which it may ask the resolver, and then takes the
-// address that the system prefers. IPv4 comes unmapped; a zone stays.
+// Lookup is how a name is asked for, see [net.Resolver.LookupNetIP].
+type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
+
+// ResolveEndpoint turns a peer's Endpoint into an address, for which it may ask the resolver, and then takes the first
+// address that that gives. IPv4 comes unmapped; a zone stays.
 //
 // While the resolver cannot be reached it tries again, as wg(8) does: 15 times or as often as
 // WG_ENDPOINT_RESOLUTION_RETRIES says ("infinity" is possible), after 1 s, then 1.2 times as long each, up to 20 s.
 // A name that does not exist is an error at once. ctx ends the waiting.
-func ResolveEndpoint(ctx context.Context, endpoint string) (netip.AddrPort, error) {
+func ResolveEndpoint(ctx context.Context, lookup Lookup, endpoint string) (netip.AddrPort, error) {
 	r := resolver{
-		lookup:  net.DefaultResolver.LookupNetIP,
+		lookup:  lookup,
 		wait:    wait,
 		retries: retriesFrom(os.Getenv(retriesVariable)),
 	}
@@ -28,7 +31,7 @@ func ResolveEndpoint(ctx context.Context, endpoint string) (netip.AddrPort, erro
 
 // resolver is ResolveEndpoint with the world outside replaceable.
 type resolver struct {
-	lookup  func(ctx context.Context, network, host string) ([]netip.Addr, error)
+	lookup  Lookup
 	wait    func(context.Context, time.Duration) error
 	retries int // < 0: for ever
 }

@@ -19,9 +19,11 @@ func init() {
 		{name: "ListenPort", right: "a UDP port from 1 to 65535, or 0 for any", set: setListenPort},
 		{name: "FwMark", right: "off, or a number as 51820 or 0xca6c", set: setFwMark},
 		{name: "Address", right: "addresses as 10.9.0.1/24 or fd00::1/64, separated by commas", many: true, mayBeEmpty: true, set: setAddress},
-		{name: "DNS", many: true, mayBeEmpty: true, set: setDNS},
+		{name: "DNS", right: "addresses of name servers and search domains, separated by commas", many: true, mayBeEmpty: true, set: setDNS},
 		{name: "MTU", right: "a number of bytes from 576 to 65535", set: setMTU},
 		{name: "Table", right: "auto, off, or the number or name of a routing table", set: setTable},
+		{name: "Metric", right: "a number from 1 to 4294967295", set: setMetric},
+		{name: "SourceRules", right: "yes or no", set: setSourceRules},
 		hook("PreUp", func(i *Interface) *[]string { return &i.PreUp }),
 		hook("PostUp", func(i *Interface) *[]string { return &i.PostUp }),
 		hook("PreDown", func(i *Interface) *[]string { return &i.PreDown }),
@@ -33,6 +35,10 @@ func init() {
 		{name: "Bridge", right: "the name of a Linux bridge, as br0", set: setBridge},
 		{name: "MAC", right: "a MAC address as fe:00:00:00:00:01", set: setMAC},
 		{name: "SaveConfig", right: "true or false", set: setSaveConfig},
+		{name: "KillSwitch", right: "yes or no", set: setKillSwitch},
+		{name: "KillSwitchAllow", right: "lan, or prefixes as 192.168.0.0/16, separated by commas", many: true, set: setKillSwitchAllow},
+		{name: "Masquerade", right: "yes, no, or the names of the interfaces through which packets leave this host", set: setMasquerade},
+		{name: "MSSClamp", right: "yes, no, or a number of bytes from 536 to 65495", set: setMSSClamp},
 	}
 	interfaceKeys = append(interfaceKeys, switchKeys()...)
 }
@@ -142,14 +148,6 @@ func setAddress(p *parser, l line) {
 	}
 }
 
-func setDNS(p *parser, l line) {
-	if l.value == "" {
-		return
-	}
-	p.fail(l.number, "take the line out, and set the name servers by a PostUp hook if you need them; or "+wgQuick(p.path)+" sets them",
-		"DNS is not supported yet")
-}
-
 func setMTU(p *parser, l line) {
 	n, ok := number(squeeze(l.value), 65535)
 	if !ok || n < 576 {
@@ -196,6 +194,19 @@ func setLanes(p *parser, l line) {
 		return
 	}
 	p.file.Interface.Lanes = int(n)
+}
+
+func setMetric(p *parser, l line) {
+	n, ok := number(squeeze(l.value), 0xffffffff)
+	if !ok || n == 0 {
+		p.wrong(interfaceKeys, l, "of two routes to the same prefix the one with the smaller metric is taken; without the line the kernel chooses: 0 for IPv4, 1024 for IPv6")
+		return
+	}
+	p.file.Interface.Metric = uint32(n)
+}
+
+func setSourceRules(p *parser, l line) {
+	p.yesOrNo(l, &p.file.Interface.SourceRules, "yes adds, for each Address, the rule that what is sent from it takes the table of Table = N")
 }
 
 func setTable(p *parser, l line) {

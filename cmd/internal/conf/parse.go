@@ -27,6 +27,9 @@ type parser struct {
 	peers          []peerLines           // of file.Peers[i]
 	names          map[string]int        // of the peers -> line
 	addressLines   []int                 // of file.Interface.Address[i]
+	serverLines    []int                 // of file.Interface.DNS.Servers[i]
+	routedLine     int                   // of the first DNS domain with a ~
+	allowLine      int                   // of the last KillSwitchAllow
 	macs           map[transport.MAC]int // of peers -> line; nil: none yet
 
 	tables tableNames

@@ -69,7 +69,16 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{inInterface("FwMark = 51820"), func(f *File) bool { return mark(f) == 51820 }},
 		{inInterface("FwMark = 0xffffffff"), func(f *File) bool { return mark(f) == 0xffffffff }},
 		{valid, func(f *File) bool { return f.Interface.FwMark == nil && f.Interface.ListenPort == nil }},
-		{inInterface("DNS = # none"), func(f *File) bool { return f.Interface.DNS == nil }},
+		{inInterface("DNS = # none"), func(f *File) bool { return f.Interface.DNS.IsZero() }},
+		{inInterface("DNS = 9.9.9.9, fd00::53,[2001:db8::1] corp.example\nDNS = Lan. ~Corp.example, ~."), func(f *File) bool {
+			return f.Interface.DNS.String() == "9.9.9.9, fd00::53, 2001:db8::1, corp.example, lan, ~corp.example, ~."
+		}},
+		{inInterface("DNS = corp.example"), func(f *File) bool {
+			return len(f.Interface.DNS.Servers) == 0 && slices.Equal(f.Interface.DNS.Search, []string{"corp.example"})
+		}},
+		{inInterface("Metric = 4294967295"), func(f *File) bool { return f.Interface.Metric == 4294967295 }},
+		{inInterface("Table = 7\nSourceRules = yes"), func(f *File) bool { return f.Interface.SourceRules }},
+		{inInterface("SourceRules = no"), func(f *File) bool { return !f.Interface.SourceRules }},
 		{inInterface("Address = 10.9.0.1/32"), func(f *File) bool { return len(f.Interface.Address) == 2 }},
 		{inInterface("ListenPort = 0"), func(f *File) bool { return *f.Interface.ListenPort == 0 }},
 		{valid, func(f *File) bool { return f.Interface.Table == Table{Auto: true} }},
@@ -99,6 +108,24 @@ func TestValuesThatAreTaken(t *testing.T) {
 			return f.Peers[0].Extensions == transport.ExtensionsAuto && f.Peers[1].Extensions == transport.ExtensionsRequired
 		}},
 		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return f.Peers[0].Endpoint == "host_1.example.net.:51820" }},
+		{valid, func(f *File) bool {
+			i := &f.Interface
+			return !i.KillSwitch && !i.KillSwitchAllow.LAN && i.KillSwitchAllow.Prefixes == nil && !i.Masquerade.On && i.MSSClamp == MSSClamp{}
+		}},
+		{inInterface("KillSwitch = Yes"), func(f *File) bool { return f.Interface.KillSwitch && len(f.Warnings) == 0 }},
+		{inInterface("KillSwitch = yes\nKillSwitchAllow = LAN, 10.1.2.3/8\nKillSwitchAllow = 10.0.0.0/8 fd00::1"), func(f *File) bool {
+			a := f.Interface.KillSwitchAllow
+			return a.LAN && slices.Equal(a.Prefixes, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::1/128")})
+		}},
+		{inInterface("Masquerade = yes"), func(f *File) bool {
+			return f.Interface.Masquerade.On && f.Interface.Masquerade.Interfaces == nil && f.Interface.MSSClamp == MSSClamp{On: true}
+		}},
+		{inInterface("Masquerade = NO"), func(f *File) bool { return !f.Interface.Masquerade.On && !f.Interface.MSSClamp.On }},
+		{inInterface("MSSClamp = no\nMasquerade = eth0, wlan0.7"), func(f *File) bool {
+			return slices.Equal(f.Interface.Masquerade.Interfaces, []string{"eth0", "wlan0.7"}) && !f.Interface.MSSClamp.On
+		}},
+		{inInterface("MSSClamp = yes"), func(f *File) bool { return f.Interface.MSSClamp == MSSClamp{On: true} && !f.Interface.Masquerade.On }},
+		{inInterface("MSSClamp = 1200"), func(f *File) bool { return f.Interface.MSSClamp == MSSClamp{On: true, Size: 1200} }},
 		{strings.ReplaceAll(valid, " = ", "="), func(f *File) bool { return len(f.Peers) == 1 }},
 		{strings.ReplaceAll(valid, "\n", "\n\u00a0\t"), func(f *File) bool { return len(f.Peers) == 1 }},
 		{valid + "[Interface]\nMTU = 1300", func(f *File) bool { return f.Interface.MTU == 1300 && len(f.Warnings) == 2 }},
@@ -115,16 +142,24 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{inPeer("AllowedIPs = 10.8.1.2/16"), "peer.conf:8: AllowedIPs 10.8.1.2/16 has bits set behind its mask; it is taken for 10.8.0.0/16"},
 		{inPeer("AllowedIPs = 10.9.0.2"), "peer.conf:8: AllowedIPs 10.9.0.2/32 is in line 7 already"},
+		{inInterface("KillSwitchAllow = lan"), "peer.conf:5: KillSwitchAllow does nothing without KillSwitch = yes"},
+		{inInterface("KillSwitch = yes\nMasquerade = yes"), "peer.conf:6: with KillSwitch = yes what comes out of the tunnel may still leave this host, as Masquerade = yes wants it; only this host's own packets, and those of its networks, may not"},
 		{inInterface("MTU = 1400"), "peer.conf:5: MTU again: it replaces that of line 4"},
 		{inPeer("PresharedKey = " + strings.Repeat("A", 43) + "="), "peer.conf:8: PresharedKey is all zeros, which means none"},
 		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
 		{inInterface("Table = main") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("AllowedIPs = 0.0.0.0/0"), "peer.conf:8: AllowedIPs has 0.0.0.0/0 and not ::/0: where this host has IPv6, that goes on outside the tunnel"},
+		{"[Interface]\nKillSwitch = yes\n" + inPeer("AllowedIPs = 0.0.0.0/0")[len("[Interface]\n"):], "peer.conf:9: AllowedIPs has 0.0.0.0/0 and not ::/0: KillSwitch = yes blocks all IPv6"},
+		{"[Interface]\nKillSwitch = yes\n" + inPeer("AllowedIPs = ::/0")[len("[Interface]\n"):], "peer.conf:9: AllowedIPs has ::/0 and not 0.0.0.0/0: KillSwitch = yes blocks all IPv4"},
 		{inPeer("AllowedIPs = ::/0"), "peer.conf:8: AllowedIPs has ::/0 and not 0.0.0.0/0: IPv4 goes on outside the tunnel"},
 		{inInterface("Table = main") + "AllowedIPs = 0.0.0.0/0\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 0.0.0.0/0 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
+		{inInterface("DNS = 10.9.0.53\nDNS = 10.9.0.53"), "peer.conf:6: DNS 10.9.0.53 is there already"},
+		{inInterface("DNS = lan, Lan."), `peer.conf:5: DNS "Lan." is there already`},
+		{inInterface("DNS = 10.9.0.1, 10.9.0.2\nDNS = 10.9.0.3, 10.9.0.4"), "peer.conf:6: DNS has 4 name servers; without systemd-resolved, programs ask the first 3 only"},
+		{inInterface("DNS = 9.9.9.9"), "peer.conf:5: DNS 9.9.9.9 is in no peer's AllowedIPs: it is asked outside the tunnel"},
 	}
 	for _, test := range tests {
 		if f := mustParse(t, test.text); !slices.Equal(f.Warnings, []string{test.want}) {
@@ -134,7 +169,8 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 	for _, quiet := range []string{
 		valid, inInterface("Table = off") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5",
 		inPeer("AllowedIPs = 0.0.0.0/0, ::/0\nEndpoint = 192.0.2.1:5"), inPeer("AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5"),
-		inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0",
+		inInterface("Table = 7") + "AllowedIPs = 0.0.0.0/0", inInterface("Table = 7\nDNS = 9.9.9.9"),
+		inInterface("DNS = 10.9.0.53, corp.example"), inInterface("DNS = 9.9.9.9") + "AllowedIPs = 0.0.0.0/0, ::/0",
 	} {
 		if f := mustParse(t, quiet); f.Warnings != nil {
 			t.Errorf("warnings %q about\n%s", f.Warnings, quiet)

@@ -1,0 +1,115 @@
+package doctor
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+	"time"
+
+	"stunnel/transport"
+)
+
+// checkResolution: the names of endpoints must lead to addresses. While the tunnel runs it has those that it began with.
+func checkResolution(m *Machine, t *Tunnel) (found []Finding) {
+	for _, p := range t.Peers {
+		switch {
+		case p.ResolveErr != nil:
+			f := Finding{
+				ID: "endpoint_unresolvable", Peer: p.Title, What: "the name of its endpoint can't be resolved",
+				Evidence: []Evidence{{"Endpoint = " + p.Configured, p.ResolveErr.Error()}, m.servers()},
+			}
+			host, _, _ := net.SplitHostPort(p.Configured)
+			if dns := (*net.DNSError)(nil); errors.As(p.ResolveErr, &dns) && dns.IsNotFound {
+				f.Remedies = []Remedy{{Why: t.Path + ": correct the name in Endpoint, or write an address"}}
+			} else {
+				f.Remedies = []Remedy{
+					{"getent ahosts " + host, "is what other programs get"},
+					{Why: t.Path + ": an address in Endpoint needs no name server"},
+				}
+			}
+			f.Note = p.Status != nil && !p.unanswered(m.Clock.Now) // it has an address that works
+			found = append(found, f)
+		case p.Status != nil && p.unanswered(m.Clock.Now) && p.Resolved.IsValid() && p.Resolved != p.Endpoint:
+			found = append(found, Finding{
+				ID: "endpoint_moved", Peer: p.Title, What: "the name of its endpoint has another address now, and at the old one nobody answers",
+				Evidence: []Evidence{
+					{"getent ahosts " + p.Configured[:strings.LastIndexByte(p.Configured, ':')], p.Resolved.String()},
+					{"stunnel show " + t.Name, "endpoint: " + p.Endpoint.String()},
+				},
+				Remedies: []Remedy{
+					{fmt.Sprintf("sudo wg set %s peer %s endpoint %s", t.Name, p.Status.PublicKey, p.Resolved), "while it runs on"},
+					{"sudo stunnel down " + t.Name, "and up again, which looks the name up"},
+				},
+			})
+		}
+	}
+	return found
+}
+
+func (m *Machine) servers() Evidence {
+	var texts []string
+	for _, s := range m.Servers {
+		texts = append(texts, "nameserver "+s.String())
+	}
+	if texts == nil {
+		texts = []string{"no name server"}
+	}
+	return Evidence{"/etc/resolv.conf", strings.Join(texts, ", ")}
+}
+
+// checkWay: sealed packets need a way to each endpoint, and not one into the tunnel itself.
+func checkWay(m *Machine, t *Tunnel) (found []Finding) {
+	for _, p := range t.Peers {
+		if !p.Endpoint.IsValid() {
+			continue
+		}
+		f := Finding{Peer: p.Title, Evidence: []Evidence{p.Way.evidence()}}
+		host := hostPrefix(p.Endpoint.Addr())
+		switch {
+		case p.Way.Err != nil:
+			f.ID, f.What = "endpoint_unreachable", "there is no way to its endpoint "+p.Endpoint.String()
+			f.Remedies = []Remedy{
+				{"ip route show default", "must show a default route, or another that fits; is the network up?"},
+				{"sudo ip route add " + host + " via GATEWAY", "makes one to this host alone"},
+			}
+			if p.Endpoint.Addr().Is6() {
+				f.Remedies[0].Command = "ip -6 route show default"
+				f.Remedies = append(f.Remedies, Remedy{Why: t.arg() + ": an IPv4 address in Endpoint, where there is no IPv6"})
+			}
+		case p.Way.Interface == t.Name && t.Status != nil:
+			f.ID, f.What = "endpoint_in_tunnel", "the way to its endpoint leads into the tunnel itself: sealed packets would be sealed again, for ever"
+			f.Remedies = []Remedy{
+				{"sudo ip route add " + host + " via GATEWAY dev DEVICE", "leads the endpoint around the tunnel, with the gateway of `ip route show default`"},
+				{Why: t.arg() + ": without Table = off, up keeps sealed packets out of the tunnel by a mark"},
+			}
+		case p.Way.Local:
+			f.ID, f.What = "endpoint_is_here", "its endpoint is an address of this very host"
+			f.Remedies = words(t.arg() + ": Endpoint is the other host's address")
+		default:
+			continue
+		}
+		found = append(found, f)
+	}
+	return found
+}
+
+func hostPrefix(a netip.Addr) string {
+	return netip.PrefixFrom(a.WithZone(""), a.BitLen()).String()
+}
+
+// silence is after which a session is over and a new one should be there.
+const silence = transport.RejectAfterTime + transport.RekeyTimeout
+
+// unanswered: handshakes go out, and nothing comes back. A tunnel at rest, which sends nothing, is not that.
+func (p *Peer) unanswered(now time.Time) bool {
+	s := p.Status
+	switch {
+	case s == nil || !s.Goodbye.IsZero():
+		return false
+	case s.LastHandshake.IsZero():
+		return s.TxBytes != 0
+	}
+	return s.PersistentKeepalive != 0 && now.Sub(s.LastHandshake) > silence // the keepalive makes that something is sent
+}

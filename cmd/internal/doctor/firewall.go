@@ -1,0 +1,179 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/ruleset"
+)
+
+// dropped says that the firewall lets packets like p not pass, as far as that is sure.
+func (m *Machine) dropped(p ruleset.Packet) (by ruleset.Place, drops bool) {
+	if m.Firewall == nil {
+		return by, false
+	}
+	v := m.Firewall.Judge(p)
+	return v.By, v.Drops && v.Sure
+}
+
+// killSwitchOf is the tunnel whose kill switch drops there, "" if it is something else.
+func killSwitchOf(by ruleset.Place) string {
+	name, ours := strings.CutPrefix(by.Table, "stunnel-")
+	name, found := strings.CutSuffix(name, "/killswitch")
+	if !ours || !found {
+		return ""
+	}
+	return name
+}
+
+// let is what lets pass what by drops, in a rule that says it by match.
+func let(by ruleset.Place, match string) []Remedy {
+	if name := killSwitchOf(by); name != "" {
+		return []Remedy{{"sudo stunnel unlock " + name, "lifts the kill switch of " + name}}
+	}
+	return []Remedy{
+		{fmt.Sprintf("sudo nft insert rule %s %s %s %s accept", by.Family, by.Table, by.Chain, match), "until the firewall is loaded anew; then in its own configuration (ufw allow, firewall-cmd)"},
+	}
+}
+
+func (m *Machine) judged(by ruleset.Place) []Evidence {
+	return []Evidence{{by.Command(), by.String()}}
+}
+
+// port is where the tunnel listens, 0 if nobody knows yet.
+func (t *Tunnel) port() uint16 {
+	switch {
+	case t.Status != nil:
+		return t.Status.ListenPort
+	case t.File != nil && t.File.Interface.ListenPort != nil:
+		return *t.File.Interface.ListenPort
+	}
+	return 0
+}
+
+// checkSealedOut: sealed packets must get out of the machine.
+func checkSealedOut(m *Machine, t *Tunnel) (found []Finding) {
+	for _, p := range t.Peers {
+		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local {
+			continue
+		}
+		by, drops := m.dropped(ruleset.Packet{
+			Way: ruleset.Out, OutInterface: p.Way.Interface, OutIndex: m.index(p.Way.Interface), Source: p.Way.Source, Destination: p.Endpoint.Addr().WithZone(""),
+			Protocol: unix.IPPROTO_UDP, SourcePort: t.port(), DestinationPort: p.Endpoint.Port(), Mark: t.mark(),
+		})
+		if !drops || t.Status == nil && killSwitchOf(by) == t.Name { // which will let the mark pass that up chooses
+			continue
+		}
+		found = append(found, Finding{
+			ID: "firewall_sends_nothing", Peer: p.Title, What: "this host's firewall drops what is sent to " + p.Endpoint.String(),
+			Evidence: m.judged(by), Remedies: let(by, fmt.Sprintf("udp dport %d", p.Endpoint.Port())),
+		})
+	}
+	return found
+}
+
+func (m *Machine) index(name string) int {
+	if l := m.link(name); l != nil {
+		return l.Index
+	}
+	return 0
+}
+
+// checkSealedIn: what peers send must get in: as answers, and where a peer begins, as something new.
+func checkSealedIn(m *Machine, t *Tunnel) (found []Finding) {
+	for _, p := range t.Peers {
+		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local || t.serves() {
+			continue
+		}
+		by, drops := m.dropped(ruleset.Packet{
+			Way: ruleset.In, InInterface: p.Way.Interface, InIndex: m.index(p.Way.Interface), Source: p.Endpoint.Addr().WithZone(""), Destination: p.Way.Source,
+			Protocol: unix.IPPROTO_UDP, SourcePort: p.Endpoint.Port(), DestinationPort: t.port(), State: ruleset.Established,
+		})
+		if drops {
+			return one(Finding{
+				ID: "firewall_takes_nothing", Peer: p.Title, What: "this host's firewall drops what " + p.Endpoint.String() + " answers",
+				Evidence: m.judged(by), Remedies: let(by, "ct state established,related"),
+			})
+		}
+	}
+	if !t.serves() || t.port() == 0 {
+		return nil
+	}
+	// It is to be reached by whoever has the key, so by at least one of the host's addresses.
+	var all []ruleset.Place
+	for _, l := range m.Links {
+		if l.Name == "lo" || l.Name == t.Name || !l.Up {
+			continue
+		}
+		for _, a := range l.Addresses {
+			if a.Addr().IsLinkLocalUnicast() || a.Addr().Is6() {
+				continue
+			}
+			by, drops := m.dropped(ruleset.Packet{
+				Way: ruleset.In, InInterface: l.Name, InIndex: l.Index, Destination: a.Addr(), Protocol: unix.IPPROTO_UDP, DestinationPort: t.port(),
+			})
+			if !drops {
+				return nil
+			}
+			all = append(all, by)
+		}
+	}
+	if all == nil {
+		return nil
+	}
+	return one(Finding{
+		ID: "firewall_takes_nothing", What: fmt.Sprintf("this host's firewall lets nobody begin with UDP port %d, and a peer without Endpoint has to", t.port()),
+		Evidence: m.judged(all[0]), Remedies: let(all[0], fmt.Sprintf("udp dport %d", t.port())),
+	})
+}
+
+// icmp is the protocol of a ping.
+func icmp(a netip.Addr) uint8 {
+	if a.Is4() {
+		return unix.IPPROTO_ICMP
+	}
+	return unix.IPPROTO_ICMPV6
+}
+
+// checkInner: what is in the tunnel must get from programs into it, and out of it to them.
+func checkInner(m *Machine, t *Tunnel) (found []Finding) {
+	if t.Status == nil || m.link(t.Name) == nil {
+		return nil
+	}
+	for _, n := range t.Networks {
+		own, known := t.ownAddress(m, n.Prefix.Addr().Is4())
+		if !known {
+			continue
+		}
+		remote := samples(n.Prefix)[0]
+		in := ruleset.Packet{Way: ruleset.In, InInterface: t.Name, InIndex: m.index(t.Name), Source: remote, Destination: own, Protocol: icmp(remote)}
+		answer := in
+		answer.State = ruleset.Established
+		out := ruleset.Packet{Way: ruleset.Out, OutInterface: t.Name, OutIndex: m.index(t.Name), Source: own, Destination: remote, Protocol: icmp(remote)}
+		if by, drops := m.dropped(out); drops {
+			return append(found, Finding{
+				ID: "firewall_on_interface", What: "the firewall drops what programs of this host send into the tunnel",
+				Evidence: m.judged(by), Remedies: let(by, fmt.Sprintf("oifname %q", t.Name)),
+			})
+		}
+		if by, drops := m.dropped(answer); drops {
+			return append(found, Finding{
+				ID: "firewall_on_interface", What: "the firewall drops all that comes out of the tunnel, answers too",
+				Evidence: m.judged(by), Remedies: let(by, fmt.Sprintf("iifname %q", t.Name)),
+			})
+		}
+		if by, drops := m.dropped(in); drops && found == nil {
+			found = one(Finding{
+				ID: "firewall_refuses_new", Note: true, What: "the firewall lets answers out of the tunnel pass, but nothing that the other end begins (a ping from there)",
+				Evidence: m.judged(by), Remedies: let(by, fmt.Sprintf("iifname %q", t.Name)),
+			})
+		}
+	}
+	return found
+}
+
+// killSwitchTable is what netconf.KillSwitch calls its table.
+func killSwitchTable(name string) string { return "stunnel-" + name + "/killswitch" }
