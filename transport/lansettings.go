@@ -34,6 +34,9 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 			continue
 		}
 		for _, a := range *p.MACs {
+			if owner := t.pinnedTo(a, c); owner != nil && owner.publicKey != p.PublicKey {
+				return fmt.Errorf("%v is the address of another peer, %v: %w", a, owner.publicKey, syscall.EINVAL)
+			}
 			if !a.IsStation() {
 				return fmt.Errorf("%v is no address that one station can have: %w", a, syscall.EINVAL)
 			}
@@ -44,6 +47,25 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 		}
 	}
 	return nil
+}
+
+// pinnedTo is the peer that has an address among its MACs, and still has when c is applied;
+// nil: none.
+func (t *Tunnel) pinnedTo(a MAC, c *Config) *peer {
+	if t.lan == nil || c.ReplacePeers {
+		return nil
+	}
+	owner := t.lan.table.Pinned(a)
+	if owner == nil {
+		return nil
+	}
+	p := owner.Owner.peer
+	for i := range c.Peers {
+		if change := &c.Peers[i]; change.PublicKey == p.publicKey && (change.Remove || change.MACs != nil) {
+			return nil // what it gets instead is looked at there
+		}
+	}
+	return p
 }
 
 // configureEthernet applies what is of tap mode; in tun mode there is nothing that it could
