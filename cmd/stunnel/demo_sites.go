@@ -191,9 +191,9 @@ func demoTwoSites(ctx context.Context, size int64, stdout, stderr io.Writer) (er
 	return measureSites(ctx, sites, size, stdout, stderr)
 }
 
-const demoSitesDrawn = `192.168.0.5 --+                                                                           +-- 192.168.0.3
+const demoSitesDrawn = `192.168.0.5 --+                                                                                    +-- 192.168.0.3
               +-- switch1 -- eth1 [br0] TAP -- stunnel ~~~~ stunnel -- TAP [br0] eth1 -- switch2 --+
-192.168.0.6 --+                          vpn1          eth0             vpn2                       +-- 192.168.0.4
+192.168.0.6 --+                   vpn1             eth0    eth0            vpn2                    +-- 192.168.0.4
 
 `
 
