@@ -187,11 +187,15 @@ func (h *Host) settle(device string) {
 // Address gives device an address, usable at once (no duplicate detection).
 func (h *Host) Address(address, device string) {
 	h.lab.t.Helper()
-	args := []string{"ip", "address", "add", address, "dev", device}
+	h.Run(append([]string{"ip"}, addressArgs(address, device)...)...)
+}
+
+func addressArgs(address, device string) []string {
+	args := []string{"address", "add", address, "dev", device}
 	if p := netip.MustParsePrefix(address); p.Addr().Is6() {
 		args = append(args, "nodad")
 	}
-	h.Run(args...)
+	return args
 }
 
 // File writes a file that only its owner can read, and returns its path.
