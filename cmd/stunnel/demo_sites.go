@@ -91,10 +91,12 @@ func (h *demoHost) hush() {
 	})
 }
 
-// bridge makes a bridge on the host.
+// bridge makes a bridge on the host, which leaves multicast alone: else it joins a group of bridges that do not, and is a station
+// of the LAN.
 func (h *demoHost) bridge() error {
+	snooping := false
 	err := h.links(func(nl *netlink.Handle) error {
-		return nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: demoBridge}})
+		return nl.LinkAdd(&netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: demoBridge}, MulticastSnooping: &snooping})
 	})
 	if err != nil {
 		return fmt.Errorf("make a Linux bridge on %s: %w", h.name, err)

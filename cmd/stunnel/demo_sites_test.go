@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"stunnel/device/capture"
 )
 
@@ -37,6 +39,9 @@ func TestTheDemoOfTwoSitesShowsTheElevenStepsAndLeavesNothing(t *testing.T) {
 		`ping .* 50 of 50 answered\n`, `outside +2[0-9][0-9] datagrams .* none of them a fragment of IP\n`, `TCP +3\.00 MB .* checked by a hash\n`,
 		`interface: vpn1\n`, `02:00:00:00:00:05 +0 +this host`, `02:00:00:00:00:03 +0 +vpn2`,
 		`interface: vpn2\n`, `02:00:00:00:00:03 +0 +this host`, `02:00:00:00:00:05 +0 +vpn1`)
+	if n := strings.Count(out, "  0     "); n != 4 {
+		t.Errorf("%d stations are shown, want two hosts at each site, which are all that have spoken:\n%s", n, out)
+	}
 	for _, said := range []string{"vpn1: going down", "vpn2: going down"} {
 		if !strings.Contains(out, said) {
 			t.Errorf("nobody says %q:\n%s", said, out)
@@ -56,6 +61,22 @@ func TestTheDemoOfTwoSitesNeedsNoRootWhereUserNamespacesAreAllowed(t *testing.T)
 		inOrder(t, out, `\n  11 `, `50 of 50 answered`, `02:00:00:00:00:05 +0 +vpn1`)
 	case !strings.Contains(out, "stunnel: hint: sudo stunnel demo"):
 		t.Errorf("the demo where user namespaces are forbidden gives no hint:\n%s", out)
+	}
+}
+
+func TestTheEndOfTheDemoOfTwoSitesIsTheEndOfTheirHosts(t *testing.T) {
+	for _, end := range []os.Signal{unix.SIGINT, unix.SIGKILL} {
+		b := newBox(t)
+		p := b.start([]string{"STUNNEL_DEMO_MARK=" + b.dir}, "stunnel", "demo", "--tap", "--size", "1000000G")
+		waitFor(t, p, "over TCP")
+		p.signal(end)
+		<-p.ended
+		if end == unix.SIGINT {
+			p.wants(1, "interrupted", "vpn1: going down", "vpn2: going down")
+		}
+		if left := marked(t, b.dir); len(left) > 0 {
+			t.Errorf("%v leaves %v", end, left)
+		}
 	}
 }
 
