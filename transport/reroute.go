@@ -13,6 +13,9 @@ import (
 func (t *Tunnel) Reroute(way func(remote netip.Addr, mark uint32) int) {
 	mark := t.mark.Load()
 	leadsBy := func(path *socket.Path) bool {
+		if path.Remote.Addr().Zone() != "" {
+			return true // it names the interface
+		}
 		link := way(path.Remote.Addr(), mark)
 		return link == 0 || uint32(link) == path.Interface
 	}

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -94,6 +97,9 @@ func patient(arg string, running []string) (*doctor.Tunnel, error) {
 			t.File = nil
 		}
 	}
+	if err := cmp.Or(fileErr, t.Faults); errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return nil, withHint(err, "try it as root: sudo stunnel doctor "+arg)
+	}
 	t.Lookup = net.DefaultResolver.LookupNetIP
 	if !slices.Contains(running, name) {
 		t.Holder = holderOf(name)
@@ -105,7 +111,7 @@ func patient(arg string, running []string) (*doctor.Tunnel, error) {
 	}
 	t.Status, t.Elsewhere = &shown.status, shown.elsewhere
 	if t.File != nil { // as the tunnel itself does
-		l := &lookups{mark: func() uint32 { return t.Status.FwMark }, direct: takesAll(t.File), own: t.File.Interface.DNS.Servers}
+		l := &lookups{mark: func() uint32 { return t.Status.FwMark }, direct: pastResolved(t.File), own: t.File.Interface.DNS.Servers}
 		t.Lookup = l.lookup
 	}
 	return t, nil

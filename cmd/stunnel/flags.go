@@ -208,6 +208,7 @@ func commandNames(app *cli.App) []string {
 var elsewhereCalled = map[string]string{
 	"status": "show", "list": "show", "ls": "show", "info": "show", "showconf": "show",
 	"start": "up", "connect": "up", "run": "up", "stop": "down", "disconnect": "down", "kill": "down",
+	"unblock": "unlock", "release": "unlock", "killswitch": "unlock", "kill-switch": "unlock",
 	"reload": "strip", "syncconf": "strip", "setconf": "strip",
 	"test": "check", "validate": "check", "verify": "check", "keygen": "genkey", "v": "version",
 }

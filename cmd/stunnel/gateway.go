@@ -10,13 +10,18 @@ import (
 	"stunnel/device/netconf"
 )
 
-// gateway lets the peers out through this host.
+// gateway is what packets that are forwarded go through. It is there before the link is up, and after it is down: on a host
+// that forwards anyway none leaves with a source that is known only inside the tunnel.
 func (p *plan) gateway() {
-	in := &p.file.Interface
 	if g := p.gatewayStep(); g.Masquerade || g.MSS != 0 {
 		p.tell("gateway", "%s", strings.TrimPrefix(g.String(), "gateway: "))
 		p.do(func(ctx context.Context, u *upward) error { return u.step(ctx, g) })
 	}
+}
+
+// forward lets the peers out through this host, once all else is there.
+func (p *plan) forward() {
+	in := &p.file.Interface
 	if !in.Masquerade.On {
 		return
 	}
@@ -25,7 +30,11 @@ func (p *plan) gateway() {
 		outer = strings.Join(in.Masquerade.Interfaces, ", ")
 	}
 	p.tell("firewall", "where rules of others would drop what %s and %s exchange, rules that let it pass are put in front", p.file.Name, outer)
-	p.tell("forward", "IPv4 and IPv6 are forwarded by %s and %s", p.file.Name, outer)
+	families := "IPv4"
+	if hasIPv6(p.file) {
+		families = "IPv4 and IPv6"
+	}
+	p.tell("forward", "%s between %s and %s", families, p.file.Name, outer)
 	p.do(func(ctx context.Context, u *upward) error { return u.forward(ctx) })
 }
 
@@ -55,7 +64,7 @@ func (u *upward) forward(ctx context.Context) error {
 		u.log.Info(fmt.Sprintf("firewall: packets are let pass in %s, which would have dropped them", place))
 	}
 	if legacy := netconf.LegacyTables(); len(legacy) > 0 {
-		u.log.Warn("rules of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
+		u.log.Warn("tables of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
 	}
 	steps, err := u.net.Forwarding(u.file.Name, outer, u.hasIPv6())
 	if err != nil {
@@ -75,7 +84,7 @@ func (u *upward) outer() ([]string, error) {
 	if len(m.Interfaces) > 0 {
 		for _, name := range m.Interfaces {
 			if _, err := net.InterfaceByName(name); err != nil {
-				return nil, withHint(fmt.Errorf("Masquerade: there is no interface %s", name), "ip link lists them; with Masquerade = yes it is that of the default route")
+				return nil, withHint(fmt.Errorf("there is no interface %s, which Masquerade names", name), "ip link lists them; with Masquerade = yes it is that of the default route")
 			}
 		}
 		return m.Interfaces, nil
@@ -85,7 +94,7 @@ func (u *upward) outer() ([]string, error) {
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, withHint(fmt.Errorf("Masquerade = yes: there is no default route, whose interface would be the way out"), "Masquerade = eth0 (its name) needs none")
+		return nil, withHint(fmt.Errorf("there is no default route, whose interface would be the way out for Masquerade = yes"), "Masquerade = eth0 (its name) needs none")
 	}
 	slices.Sort(found)
 	u.log.Info("gateway: the way out is through " + strings.Join(found, ", "))

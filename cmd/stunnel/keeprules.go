@@ -4,32 +4,52 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"stunnel/device/netconf"
 )
 
 // keepRules sees to it, while the tunnel runs, that its rules do what they did when it came up: those that others remove are put
 // back (`wg-quick down` removes all that look like its own), and what tunnels of other programs seal that come up later is
-// exempted. Nobody else uses the journal until letRulesGo.
+// exempted. The same of its nft table, which goes with all others when a firewall is loaded anew. Nobody else uses the journal until
+// letRulesGo.
 func (u *upward) keepRules() error {
 	if len(u.rules) == 0 {
 		return nil
 	}
-	changes, err := netconf.RuleChanges()
+	rules, err := netconf.RuleChanges()
 	if err != nil {
 		return err
 	}
+	tables, err := netconf.TableChanges()
+	if err != nil {
+		rules.Close()
+		return err
+	}
 	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		u.mendRules(ctx) // what has happened since they were made
-		if err := changes.Follow(ctx, func() { u.mendRules(ctx) }); err != nil {
-			u.log.Error("the rules of this tunnel are not watched any more", "error", err)
-		}
-	}()
-	u.letRulesGo = func() { stop(); <-ended }
+	var keeping sync.WaitGroup
+	keep := func(changes *netconf.Changes, mend func()) {
+		keeping.Go(func() {
+			mend() // what has happened since they were made
+			if err := changes.Follow(ctx, mend); err != nil {
+				u.log.Error("the rules of this tunnel are not watched any more", "error", err)
+			}
+		})
+	}
+	keep(rules, func() { u.mendRules(ctx) })
+	keep(tables, u.mendTables)
+	u.letRulesGo = func() { stop(); keeping.Wait() }
 	return nil
+}
+
+func (u *upward) mendTables() {
+	restored, err := u.net.RestoreTables(u.tables)
+	for _, t := range restored {
+		u.log.Warn(fmt.Sprintf("somebody has removed this tunnel's %s, which is put back", t))
+	}
+	if err != nil {
+		u.log.Error("the nft table of this tunnel is not as it should be", "error", err)
+	}
 }
 
 func (u *upward) mendRules(ctx context.Context) {

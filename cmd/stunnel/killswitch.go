@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
 	"stunnel/device/netconf"
 )
 
-// killSwitch is the first of all steps, and so the last that is taken back. up takes it before there is an interface.
+// killSwitch is the first of all steps, and so the last that is taken back. up puts it in force (lock) before there is an
+// interface.
 func (p *plan) killSwitch() {
 	in := &p.file.Interface
 	if !in.KillSwitch {
@@ -26,15 +28,19 @@ func (p *plan) killSwitch() {
 	}
 	p.tell("lock", "kill switch, which stays if the process is killed: nothing leaves but through %s, except %s (nft table inet %s)",
 		p.file.Name, strings.Join(except, ", "), netconf.KillSwitchTable(p.file.Name))
+	// Look-ups of endpoints' names must pass it too, and they have the engine's mark.
+	p.do(func(_ context.Context, u *upward) error {
+		return u.tunnel.fixMark(u.ownMark.Mark)
+	})
 }
 
 // lock puts the kill switch in force.
 func (u *upward) lock(ctx context.Context) error {
+	u.warnOfKillSwitches()
 	in := &u.file.Interface
 	if !in.KillSwitch {
 		return nil
 	}
-	u.warnOfKillSwitches()
 	wanted := uint32(0)
 	if in.FwMark != nil {
 		wanted = *in.FwMark
@@ -69,7 +75,7 @@ func (u *upward) lock(ctx context.Context) error {
 func (u *upward) warnOfKillSwitches() {
 	inForce, err := u.net.KillSwitches()
 	if err != nil {
-		return // said by who needs it
+		return // who needs nftables says it
 	}
 	for _, other := range slices.DeleteFunc(inForce, func(name string) bool { return name == u.file.Name }) {
 		u.log.Warn(fmt.Sprintf("the kill switch of %s is in force: what this tunnel sends is stopped, unless KillSwitchAllow there has its endpoints and allowed IPs", other))
@@ -90,4 +96,24 @@ func (u *upward) staysLocked(cause error) bool {
 	u.log.Warn(fmt.Sprintf("the kill switch stays in force: nothing leaves this machine; stunnel up %s brings the tunnel back, stunnel down %s or stunnel unlock %s lifts it",
 		u.file.Path, u.file.Name, u.file.Name))
 	return true
+}
+
+// warnOfLeftKillSwitches tells of those in force whose tunnels are not among the running ones: somebody may wonder why nothing
+// works any more.
+func warnOfLeftKillSwitches(stderr io.Writer, running []tunnel) {
+	h, err := netconf.New()
+	if err != nil {
+		return
+	}
+	defer h.Close()
+	inForce, err := h.KillSwitches()
+	if err != nil {
+		return // not root, or no nftables
+	}
+	for _, name := range inForce {
+		if !slices.ContainsFunc(running, func(t tunnel) bool { return t.name == name && t.elsewhere == 0 }) {
+			warn(stderr, "the kill switch of %s is in force, and its tunnel does not run: nothing leaves this machine", name)
+			printHint(stderr, fmt.Sprintf("stunnel up brings the tunnel back, stunnel down %s takes back what it has left, and stunnel unlock the kill switch alone", name))
+		}
+	}
 }

@@ -23,7 +23,7 @@ import (
 // before. /etc/hosts comes first, as everywhere. Safe for concurrent use.
 type lookups struct {
 	mark   func() uint32 // 0: none
-	direct bool          // past systemd-resolved, which would ask through the tunnel
+	direct bool          // past systemd-resolved, which would ask through the tunnel, or be stopped by its kill switch
 	own    []netip.Addr  // the tunnel's name servers, which can't be asked for the way to themselves
 	before []netip.Addr  // what there was before the tunnel
 }
@@ -39,10 +39,14 @@ func newLookups(f *conf.File, engine *transport.Tunnel) *lookups {
 		}
 		return *f.Interface.FwMark
 	}
-	own := f.Interface.DNS.Servers
-	l := &lookups{mark: mark, direct: takesAll(f) || len(own) > 0, own: own}
+	l := &lookups{mark: mark, direct: pastResolved(f), own: f.Interface.DNS.Servers}
 	l.before, _ = dns.Upstream(l.direct, isTunnel) // said when it is needed
 	return l
+}
+
+// pastResolved says whether systemd-resolved's own questions would go into the tunnel, or be stopped by its kill switch.
+func pastResolved(f *conf.File) bool {
+	return takesAll(f) || len(f.Interface.DNS.Servers) > 0 || f.Interface.KillSwitch
 }
 
 // takesAll says whether what the machine sends goes through the tunnel, but for what is marked.

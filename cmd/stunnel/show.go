@@ -55,6 +55,9 @@ func showCommand() *cli.Command {
 			default:
 				showText(c.App.Writer, shown, o)
 			}
+			if !c.Args().Present() {
+				warnOfLeftKillSwitches(c.App.ErrWriter, shown)
+			}
 			return err
 		},
 	}

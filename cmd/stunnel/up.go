@@ -126,6 +126,7 @@ type upward struct {
 	division      division // of the allowed IPs; of a hook's peers too
 	separateTable uint32   // routing table of what is apart in it, 0 for none
 	rules         []*netconf.Rule
+	tables        []netconf.Tabled
 	letRulesGo    func() // nil: they are not kept
 
 	lookups *lookups      // of endpoints; set before they are needed

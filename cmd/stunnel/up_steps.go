@@ -75,13 +75,15 @@ func (u *upward) mtu() int {
 	return mtu
 }
 
-func (u *upward) hasIPv6() bool {
-	for _, a := range u.file.Interface.Address {
+func (u *upward) hasIPv6() bool { return hasIPv6(u.file) }
+
+func hasIPv6(f *conf.File) bool {
+	for _, a := range f.Interface.Address {
 		if a.Addr().Is6() {
 			return true
 		}
 	}
-	for _, p := range u.file.Peers {
+	for _, p := range f.Peers {
 		for _, a := range p.AllowedIPs {
 			if a.Addr().Is6() {
 				return true

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Changes are the kernel's messages about rules or routes, since it was made.
+// Changes are the kernel's messages about rules, routes or tables of nftables, since it was made.
 type Changes struct {
 	socket *nl.NetlinkSocket
 	wanted []uint16 // types of messages that matter
@@ -29,10 +29,19 @@ func WayChanges() (*Changes, error) {
 		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
 }
 
+// TableChanges tells of tables of nftables that go, in the network namespace of the calling thread.
+func TableChanges() (*Changes, error) {
+	return subscribe(unix.NETLINK_NETFILTER, []uint16{unix.NFNL_SUBSYS_NFTABLES<<8 | unix.NFT_MSG_DELTABLE}, unix.NFNLGRP_NFTABLES)
+}
+
 func changes(wanted []uint16, groups ...uint) (*Changes, error) {
-	s, err := nl.Subscribe(unix.NETLINK_ROUTE, groups...)
+	return subscribe(unix.NETLINK_ROUTE, wanted, groups...)
+}
+
+func subscribe(protocol int, wanted []uint16, groups ...uint) (*Changes, error) {
+	s, err := nl.Subscribe(protocol, groups...)
 	if err != nil {
-		return nil, fmt.Errorf("listen for changes of rules and routes: %w", err)
+		return nil, fmt.Errorf("listen for changes of rules, routes or tables: %w", err)
 	}
 	return &Changes{s, wanted}, nil
 }
@@ -40,8 +49,12 @@ func changes(wanted []uint16, groups ...uint) (*Changes, error) {
 // Close ends what waits.
 func (c *Changes) Close() { c.socket.Close() }
 
-// calm is how long nothing is done after a change: a router may have thousands in a second, which are then one.
-const calm = 50 * time.Millisecond
+// A router may have thousands of changes in a second. For calm after each nothing is done, and longer where much has to be done:
+// rest times as long as that took.
+const (
+	calm = 50 * time.Millisecond
+	rest = 20
+)
 
 // Follow calls changed after each change, or a few of them, until ctx ends, and closes c. It returns nil then.
 func (c *Changes) Follow(ctx context.Context, changed func()) error {
@@ -53,9 +66,10 @@ func (c *Changes) Follow(ctx context.Context, changed func()) error {
 			}
 			return err
 		}
+		begin := time.Now()
 		changed()
 		select {
-		case <-time.After(calm):
+		case <-time.After(max(calm, rest*time.Since(begin))):
 		case <-ctx.Done():
 			return nil
 		}
@@ -68,6 +82,9 @@ func (c *Changes) wait() error {
 		messages, _, err := c.socket.Receive()
 		if errors.Is(err, unix.ENOBUFS) {
 			return nil
+		}
+		if errors.Is(err, unix.EINTR) {
+			continue
 		}
 		if err != nil {
 			return err

@@ -48,10 +48,10 @@ func (h *Handle) Journals() (all []Left, err error) {
 		}
 		left := Left{Owner: j.owner, Path: path, Steps: j.Steps(), Err: err}
 		switch {
-		case j.owner.NetNS != h.netns:
-			left.Err = fmt.Errorf("%s: %w", path, ErrElsewhere)
 		case locked[inodeText(&st)]:
 			left.Err = fmt.Errorf("%s: %w", path, ErrInUse)
+		case j.owner.NetNS != h.netns:
+			left.Err = fmt.Errorf("%s: %w", path, ErrElsewhere)
 		}
 		all = append(all, left)
 	}

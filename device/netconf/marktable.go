@@ -20,12 +20,13 @@ type MarkTable struct {
 	Addresses []netip.Addr // the tunnel's
 }
 
-func (t *MarkTable) String() string { return "nft table inet " + t.name() }
+func (t *MarkTable) String() string { return "nft table inet " + t.Table() }
 
-func (t *MarkTable) name() string { return "stunnel-" + t.Interface }
+// Table is the table's name.
+func (t *MarkTable) Table() string { return "stunnel-" + t.Interface }
 
 func (t *MarkTable) table() *nftables.Table {
-	return &nftables.Table{Family: nftables.TableFamilyINet, Name: t.name()}
+	return &nftables.Table{Family: nftables.TableFamilyINet, Name: t.Table()}
 }
 
 func (t *MarkTable) Look(h *Handle) (done bool, err error) { return false, h.lookTable(t.table()) }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -43,6 +44,36 @@ func (h *Handle) lookTable(t *nftables.Table) error {
 		}
 	}
 	return nil
+}
+
+// Tabled is a step whose change is a table of nftables of our own, of both families. A reload of another firewall takes it away
+// as well (nft flush ruleset).
+type Tabled interface {
+	Step
+	Table() string // its name
+}
+
+// RestoreTables makes those again that are gone, and tells which.
+func (h *Handle) RestoreTables(steps []Tabled) (restored []Tabled, err error) {
+	c, err := h.nft()
+	if err != nil {
+		return nil, err
+	}
+	there, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
+	if err != nil {
+		return nil, refusedByNft("list the tables of nftables", err)
+	}
+	for _, s := range steps {
+		if slices.ContainsFunc(there, func(t *nftables.Table) bool { return t.Name == s.Table() }) {
+			continue
+		}
+		if failed := s.Make(h); failed != nil {
+			err = errors.Join(err, failed)
+		} else {
+			restored = append(restored, s)
+		}
+	}
+	return restored, err
 }
 
 // deleteTable deletes a table with all that is in it.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
+	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
 )
 
@@ -195,7 +196,7 @@ func (p *Passage) Undo(h *Handle) error {
 // LegacyTables are the tables of the old iptables that are in use here (filter, nat). Their rules can't be read by nftables.
 func LegacyTables() (names []string) {
 	for _, family := range []string{"ip", "ip6"} {
-		text, err := os.ReadFile("/proc/net/" + family + "_tables_names") // absent: nobody has ever loaded them
+		text, err := os.ReadFile("/proc/thread-self/net/" + family + "_tables_names") // absent: nobody has ever loaded them
 		if err != nil {
 			continue
 		}
@@ -204,4 +205,12 @@ func LegacyTables() (names []string) {
 		}
 	}
 	return names
+}
+
+// conntrackMatch is iptables' `-m conntrack --ctstate RELATED,ESTABLISHED`.
+func conntrackMatch() []expr.Any {
+	info := &xt.ConntrackMtinfo3{}
+	info.MatchFlags = uint16(xt.ConntrackState)
+	info.StateMask = uint16(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
+	return []expr.Any{&expr.Match{Name: "conntrack", Rev: 3, Info: info}}
 }

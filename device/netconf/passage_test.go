@@ -181,6 +181,23 @@ func TestIptablesGoesOnToUnderstandItsChains(t *testing.T) {
 	})
 }
 
+func TestTablesOfTheLegacyIptablesAreFound(t *testing.T) {
+	inNamespace(t, func(h host) {
+		if _, err := exec.LookPath("iptables-legacy"); err != nil {
+			t.Skip("needs iptables-legacy: apt-get install iptables")
+		}
+		if found := LegacyTables(); len(found) > 0 {
+			t.Errorf("found %q where none is in use", found)
+		}
+		if out, err := exec.Command("iptables-legacy", "-L", "FORWARD").CombinedOutput(); err != nil {
+			t.Skipf("this kernel has none of them: %v\n%s", err, out)
+		}
+		if found := LegacyTables(); len(found) != 1 || found[0] != "iptables filter" {
+			t.Errorf("found %q", found)
+		}
+	})
+}
+
 // sameRules: the same lines, whatever the order of their matches, and those of others beside them.
 func sameRules(got, want string) bool {
 	words := func(line string) string {

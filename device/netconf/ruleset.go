@@ -4,79 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"net"
 	"strings"
 
 	"github.com/google/nftables"
-	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/userdata"
-	"github.com/google/nftables/xt"
-	"golang.org/x/sys/unix"
 )
-
-// Way is a way of packets through this host, and all that is known of them.
-type Way struct {
-	In, Out string // interfaces
-	IPv6    bool
-	Answer  bool // they belong to a connection that began the other way round
-}
-
-func (w Way) String() string {
-	family := "IPv4"
-	if w.IPv6 {
-		family = "IPv6"
-	}
-	return fmt.Sprintf("%s from %s to %s", family, w.In, w.Out)
-}
-
-// Drop is a rule, or the policy of a chain, that lets no packet of a Way pass.
-type Drop struct {
-	Way   Way
-	Table string // with its family: "inet filter"
-	Chain string // the base chain
-	Rule  string // about as nft(8) prints it
-
-	base *nftables.Chain
-	user bool // the base chain leads to Docker's chain for rules of the user's
-}
-
-// Drops finds, for each Way, the first rule of each base chain that drops all of its packets, in the tables of nftables, which
-// are also those of iptables-nft. A rule that asks for more than what is known of the packets is taken for one that does not match.
-func (h *Handle) Drops(ways ...Way) ([]Drop, error) {
-	r, err := h.readRuleset()
-	if err != nil {
-		return nil, err
-	}
-	var drops []Drop
-	for _, base := range r.chains {
-		if base.Hooknum == nil || *base.Hooknum != *nftables.ChainHookForward || base.Type != nftables.ChainTypeFilter {
-			continue
-		}
-		for _, w := range ways {
-			if !meets(base.Table.Family, w) {
-				continue
-			}
-			p := passing{ruleset: r, way: w, seen: make(map[string]bool)}
-			if rule := p.through(base); rule != "" {
-				drops = append(drops, Drop{w, familyName(base.Table.Family) + " " + base.Table.Name, base.Name, rule, base, p.seen[dockerChain]})
-			}
-		}
-	}
-	return drops, nil
-}
-
-func meets(family nftables.TableFamily, w Way) bool {
-	switch family {
-	case nftables.TableFamilyINet:
-		return true
-	case nftables.TableFamilyIPv4:
-		return !w.IPv6
-	case nftables.TableFamilyIPv6:
-		return w.IPv6
-	}
-	return false
-}
 
 func familyName(f nftables.TableFamily) string {
 	switch f {
@@ -88,11 +21,16 @@ func familyName(f nftables.TableFamily) string {
 	return "inet"
 }
 
-// ruleset is what nftables holds; rules and sets are read when they are needed.
+// ruleset is what nftables holds. Rules and sets are read when they are needed, once: there may be thousands.
 type ruleset struct {
 	conn   *nftables.Conn
 	chains []*nftables.Chain
+	rules  map[*nftables.Chain][]*nftables.Rule
+	sets   map[nftables.Table]map[string]*simpleSet
 }
+
+// simpleSet is a set of single values, or a map from them; nil: it is none.
+type simpleSet struct{ elements []nftables.SetElement }
 
 func (h *Handle) readRuleset() (*ruleset, error) {
 	c, err := h.nft()
@@ -100,7 +38,40 @@ func (h *Handle) readRuleset() (*ruleset, error) {
 		return nil, err
 	}
 	chains, err := c.ListChains()
-	return &ruleset{c, chains}, refusedByNft("read the rules of nftables", err)
+	r := &ruleset{c, chains, make(map[*nftables.Chain][]*nftables.Rule), make(map[nftables.Table]map[string]*simpleSet)}
+	return r, refusedByNft("read the rules of nftables", err)
+}
+
+// rulesOf are the rules of a chain; none if it has gone meanwhile.
+func (r *ruleset) rulesOf(c *nftables.Chain) []*nftables.Rule {
+	if rules, known := r.rules[c]; known {
+		return rules
+	}
+	rules, err := r.conn.GetRules(c.Table, c)
+	if err != nil {
+		rules = nil
+	}
+	r.rules[c] = rules
+	return rules
+}
+
+// set is nil if it is not a simple one, or not to be read.
+func (r *ruleset) set(table *nftables.Table, name string) *simpleSet {
+	key := nftables.Table{Name: table.Name, Family: table.Family}
+	if s, known := r.sets[key][name]; known {
+		return s
+	}
+	var found *simpleSet
+	if set, err := r.conn.GetSetByName(table, name); err == nil && !set.Interval && !set.Concatenation {
+		if elements, err := r.conn.GetSetElements(set); err == nil {
+			found = &simpleSet{elements}
+		}
+	}
+	if r.sets[key] == nil {
+		r.sets[key] = make(map[string]*simpleSet)
+	}
+	r.sets[key][name] = found
+	return found
 }
 
 func (r *ruleset) chain(table *nftables.Table, name string) *nftables.Chain {
@@ -110,216 +81,6 @@ func (r *ruleset) chain(table *nftables.Table, name string) *nftables.Chain {
 		}
 	}
 	return nil
-}
-
-// passing is one walk of a Way's packets through a base chain.
-type passing struct {
-	*ruleset
-	way  Way
-	seen map[string]bool // chains that all of the packets came through
-}
-
-// answer is what is known of a condition.
-type answer int
-
-const (
-	yes answer = iota
-	perhaps
-	no
-)
-
-// through is the rule that drops the packets; "": they pass.
-func (p *passing) through(base *nftables.Chain) string {
-	switch end, rule := p.walk(base, 0); {
-	case end == expr.VerdictDrop:
-		return rule
-	case end == expr.VerdictReturn && base.Policy != nil && *base.Policy == nftables.ChainPolicyDrop:
-		return fmt.Sprintf("chain %s { type filter hook forward; policy drop; }", base.Name)
-	}
-	return ""
-}
-
-// deepest is how many chains may call each other, as in the kernel.
-const deepest = 16
-
-// walk is how the chain ends: accept, drop (by which rule), or return, at its end too.
-func (p *passing) walk(c *nftables.Chain, depth int) (end expr.VerdictKind, rule string) {
-	p.seen[c.Name] = true
-	rules, err := p.conn.GetRules(c.Table, c)
-	if err != nil || depth > deepest {
-		return expr.VerdictReturn, "" // it has gone meanwhile
-	}
-	for _, r := range rules {
-		matches, v := p.rule(r)
-		if matches != yes || v == nil {
-			continue
-		}
-		switch v.Kind {
-		case expr.VerdictAccept, expr.VerdictQueue, expr.VerdictStolen:
-			return expr.VerdictAccept, ""
-		case expr.VerdictDrop:
-			return expr.VerdictDrop, p.print(r)
-		case expr.VerdictReturn:
-			return expr.VerdictReturn, ""
-		case expr.VerdictJump, expr.VerdictGoto:
-			called := p.chain(c.Table, v.Chain)
-			if called == nil {
-				continue
-			}
-			if end, rule = p.walk(called, depth+1); end != expr.VerdictReturn || v.Kind == expr.VerdictGoto {
-				return end, rule
-			}
-		}
-	}
-	return expr.VerdictReturn, ""
-}
-
-// rule says whether it matches the packets, and with which verdict; nil: none.
-func (p *passing) rule(r *nftables.Rule) (matches answer, v *expr.Verdict) {
-	known := make(map[uint32][]byte) // what is in the registers
-	take := func(register uint32) []byte {
-		data := known[register]
-		delete(known, register) // the library leaves out what it does not know: nothing is taken twice
-		return data
-	}
-	for _, e := range r.Exprs {
-		is := yes
-		switch e := e.(type) {
-		case *expr.Meta:
-			if !e.SourceRegister {
-				known[e.Register] = p.meta(e.Key)
-			}
-		case *expr.Ct:
-			known[e.Register] = p.connection(e.Key)
-		case *expr.Bitwise:
-			known[e.DestRegister] = bitwise(take(e.SourceRegister), e)
-		case *expr.Cmp:
-			is = holds(take(e.Register), e)
-		case *expr.Lookup:
-			is, v = p.lookup(r.Table, take(e.SourceRegister), e)
-		case *expr.Match:
-			is = p.match(e)
-		case *expr.Verdict:
-			v = e
-		case *expr.Reject:
-			v = &expr.Verdict{Kind: expr.VerdictDrop}
-		case *expr.Target:
-			if e.Name == "REJECT" || e.Name == "DROP" {
-				v = &expr.Verdict{Kind: expr.VerdictDrop}
-			}
-		case *expr.Counter, *expr.Log, *expr.Objref, *expr.Notrack:
-		case *expr.Limit, *expr.Quota, *expr.Connlimit:
-			is = perhaps
-		default: // it may have written to any register
-			clear(known)
-		}
-		if is == no {
-			return no, nil
-		}
-		matches = max(matches, is)
-	}
-	return matches, v
-}
-
-// meta is what the packets have there; nil: that is not known.
-func (p *passing) meta(key expr.MetaKey) []byte {
-	switch key {
-	case expr.MetaKeyIIFNAME:
-		return nameData(p.way.In)
-	case expr.MetaKeyOIFNAME:
-		return nameData(p.way.Out)
-	case expr.MetaKeyIIF:
-		return indexData(p.way.In)
-	case expr.MetaKeyOIF:
-		return indexData(p.way.Out)
-	case expr.MetaKeyNFPROTO:
-		if p.way.IPv6 {
-			return []byte{unix.NFPROTO_IPV6}
-		}
-		return []byte{unix.NFPROTO_IPV4}
-	case expr.MetaKeyPROTOCOL:
-		if p.way.IPv6 {
-			return binaryutil.BigEndian.PutUint16(unix.ETH_P_IPV6)
-		}
-		return binaryutil.BigEndian.PutUint16(unix.ETH_P_IP)
-	}
-	return nil
-}
-
-func indexData(name string) []byte {
-	i, err := net.InterfaceByName(name)
-	if err != nil {
-		return nil
-	}
-	return native32(uint32(i.Index))
-}
-
-func (p *passing) connection(key expr.CtKey) []byte {
-	if key != expr.CtKeySTATE {
-		return nil
-	}
-	return native32(p.state())
-}
-
-func (p *passing) state() uint32 {
-	if p.way.Answer {
-		return expr.CtStateBitESTABLISHED
-	}
-	return expr.CtStateBitNEW
-}
-
-func bitwise(data []byte, e *expr.Bitwise) []byte {
-	if len(data) != len(e.Mask) || len(data) != len(e.Xor) {
-		return nil
-	}
-	result := make([]byte, len(data))
-	for i := range data {
-		result[i] = data[i]&e.Mask[i] ^ e.Xor[i]
-	}
-	return result
-}
-
-func holds(data []byte, e *expr.Cmp) answer {
-	if len(data) < len(e.Data) || data == nil {
-		return perhaps
-	}
-	order := bytes.Compare(data[:len(e.Data)], e.Data) // a pattern as "eth*" is shorter
-	switch e.Op {
-	case expr.CmpOpEq:
-		return truth(order == 0)
-	case expr.CmpOpNeq:
-		return truth(order != 0)
-	}
-	return perhaps
-}
-
-func truth(is bool) answer {
-	if is {
-		return yes
-	}
-	return no
-}
-
-// lookup is for the simple sets: single values, and maps from them to verdicts.
-func (p *passing) lookup(table *nftables.Table, data []byte, e *expr.Lookup) (answer, *expr.Verdict) {
-	set, err := p.conn.GetSetByName(table, e.SetName)
-	if err != nil || set.Interval || set.Concatenation || data == nil {
-		return perhaps, nil
-	}
-	elements, err := p.conn.GetSetElements(set)
-	if err != nil {
-		return perhaps, nil
-	}
-	for _, x := range elements {
-		switch {
-		case !bytes.Equal(x.Key, data):
-		case e.IsDestRegSet && e.DestRegister == unix.NFT_REG_VERDICT:
-			return yes, mapped(x.Val)
-		default:
-			return truth(!e.Invert), nil
-		}
-	}
-	return truth(e.Invert), nil
 }
 
 // mapped is the verdict in an element of a map: the attributes NFTA_VERDICT_CODE and, for a jump, NFTA_VERDICT_CHAIN, which
@@ -336,21 +97,8 @@ func mapped(value []byte) *expr.Verdict {
 	return v
 }
 
-// match is a match of iptables.
-func (p *passing) match(e *expr.Match) answer {
-	if e.Name == "comment" {
-		return yes
-	}
-	info, ok := e.Info.(*xt.ConntrackMtinfo3)
-	if e.Name != "conntrack" || !ok || info.MatchFlags&^uint16(xt.ConntrackStateAlias) != uint16(xt.ConntrackState) {
-		return perhaps
-	}
-	inverted := info.InvertFlags&uint16(xt.ConntrackState) != 0
-	return truth((uint32(info.StateMask)&p.state() != 0) != inverted) // its bits are those of nftables
-}
-
-// print writes a rule about as nft(8) does: of what it asks for, the names of interfaces and no more.
-func (p *passing) print(r *nftables.Rule) string {
+// printRule writes a rule about as nft(8) does: of what it asks for, the names of interfaces and no more.
+func printRule(r *nftables.Rule) string {
 	var words []string
 	what := ""
 	more := func() {
@@ -393,12 +141,4 @@ func printName(data []byte) string {
 		return string(data[:end])
 	}
 	return string(data) + "*"
-}
-
-// conntrackMatch is iptables' `-m conntrack --ctstate RELATED,ESTABLISHED`.
-func conntrackMatch() []expr.Any {
-	info := &xt.ConntrackMtinfo3{}
-	info.MatchFlags = uint16(xt.ConntrackState)
-	info.StateMask = uint16(expr.CtStateBitESTABLISHED | expr.CtStateBitRELATED)
-	return []expr.Any{&expr.Match{Name: "conntrack", Rev: 3, Info: info}}
 }

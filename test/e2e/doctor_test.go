@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,14 +15,14 @@ import (
 
 // diagnosis is what the tests read of `stunnel doctor --json`.
 type diagnosis struct {
-	Findings, Notes []struct {
-		ID       string
-		Tunnel   string
-		What     string
-		Evidence []struct{ Source, Says string }
-		Remedies []struct{ Command, Why string }
-	}
-	Unread []struct{ What, Why string }
+	Findings, Notes []finding
+	Unread          []struct{ What, Why string }
+}
+
+type finding struct {
+	ID, Tunnel, What string
+	Evidence         []struct{ Source, Says string }
+	Remedies         []struct{ Command, Why string }
 }
 
 func (d diagnosis) ids() (ids []string) {
@@ -131,6 +132,16 @@ func TestTheDoctorFindsWhatUpWouldMeet(t *testing.T) {
 		t.Errorf("root without CAP_NET_ADMIN: %+v", d)
 	}
 
+	// An ordinary user is told what could not be looked at, and that the file is root's.
+	nobody := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"}
+	h.alpha.Run("chmod", "755", h.Dir, filepath.Dir(h.Dir), filepath.Dir(binary))
+	if d := examine(t, h.alpha, nobody...); len(d.Findings) != 0 || len(d.Unread) == 0 {
+		t.Errorf("an ordinary user: %+v", d)
+	}
+	if out, err := h.alpha.Try(append(nobody[:len(nobody)-1:len(nobody)-1], binary, "doctor", h.alphaConf)...); err == nil || !strings.Contains(out, "sudo stunnel doctor") {
+		t.Errorf("root's file, and an ordinary user: %v\n%s", err, out)
+	}
+
 	h.alpha.Run("mount", "--bind", h.File("resolv.conf", "nameserver 127.0.0.1\n"), "/etc/resolv.conf")
 	named := h.File("named/tun0.conf", config(h.alphaKeys, innerA, innerA6, h.betaKeys, "beta", innerB, innerB6, "beta.test:51820"))
 	finds(t, h.alpha, "endpoint_unresolvable", named)
@@ -214,12 +225,18 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 		awaitPeer(t, h.alpha, "tried", func(p shownPeer) bool { return p.TxBytes > 0 })
 	}
 	t.Run("nobody is there", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", outerB+":51820")
 		up(h.alpha, h.alphaConf)
 		send(t, h)
 		finds(t, h.alpha, "no_handshake", "tun0")
+		h.beta.Run("ip", "link", "set", "eth0", "arp", "off")
+		h.alpha.Run("ip", "neigh", "flush", "all")
+		h.alpha.Try("ping", "-n", "-c", "4", "-W", "1", "-w", "4", outerB) // until its hardware address was asked for in vain
+		finds(t, h.alpha, "next_hop_silent", "tun0")
 	})
 	t.Run("the key of the one that is called is wrong", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", outerB+":51820")
 		wrong := newPair(t)
 		up(h.alpha, h.File("w/tun0.conf", config(h.alphaKeys, innerA, innerA6, wrong, "beta", innerB, innerB6, outerB+":51820")))
@@ -229,6 +246,7 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 		finds(t, h.beta, "wrong_key", "tun0")
 	})
 	t.Run("the key of the caller is wrong", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", outerB+":51820")
 		up(h.alpha, h.alphaConf)
 		up(h.beta, h.File("w/tun0.conf", config(h.betaKeys, innerB, innerB6, newPair(t), "alpha", innerA, innerA6, "")))
@@ -237,6 +255,7 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 		finds(t, h.beta, "unknown_key", "tun0")
 	})
 	t.Run("the preshared keys differ", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", outerB+":51820")
 		psk := "PresharedKey = " + newPair(t).private + "\n"
 		up(h.alpha, h.File("w/tun0.conf", config(h.alphaKeys, innerA, innerA6, h.betaKeys, "beta", innerB, innerB6, outerB+":51820")+psk))
@@ -248,6 +267,7 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 		}
 	})
 	t.Run("the peer has gone down", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", outerB+":51820")
 		up(h.alpha, h.alphaConf)
 		b := up(h.beta, h.conf)
@@ -258,6 +278,7 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 		finds(t, h.alpha, "peer_down", "tun0")
 	})
 	t.Run("nobody knows where the peer is", func(t *testing.T) {
+		t.Parallel()
 		h := newTwoHosts(t, "", "")
 		up(h.beta, h.conf)
 		h.beta.Try("ping", "-n", "-c", "1", "-W", "1", innerA)

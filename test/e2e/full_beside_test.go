@@ -59,6 +59,22 @@ func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
 	sameWholeState(t, w.client, before, "after all")
 }
 
+func TestALoadedFirewallDoesNotTakeOurTableWithIt(t *testing.T) {
+	w := newFullWorld(t, 1)
+	before := wholeState(w.client)
+	p := up(w.client, w.file("full", 0, everything, ""))
+	table := w.client.Run("nft", "list", "table", "inet", "stunnel-full")
+	w.client.Run("nft", "flush ruleset; add table inet filter") // as nftables.service does
+	p.Await("somebody has removed this tunnel's nft table inet stunnel-full, which is put back")
+	if now := w.client.Run("nft", "list", "table", "inet", "stunnel-full"); now != table {
+		t.Errorf("it is\n%s\nand was\n%s", now, table)
+	}
+	w.carries(0, "after that")
+	w.client.Run("nft", "delete", "table", "inet", "filter")
+	p.Stop()
+	sameWholeState(t, w.client, before, "after all")
+}
+
 func TestWgQuickDoesNotTakeOurRulesWithItsOwn(t *testing.T) {
 	needWgQuick(t)
 	w := newFullWorld(t, 2)

@@ -63,11 +63,26 @@ func TestTwoKilledFullTunnelsAreTakenBackInAnyOrder(t *testing.T) {
 
 func TestAFaultOrAKillAtAnyStepOfUpLeavesNothing(t *testing.T) {
 	w := newFullWorld(t, 1)
-	w.faultEverywhere(w.file("full", 0, everything+", 10.8.0.0/16", ""))
+	n := w.failAtEveryStep(w.file("full", 0, everything+", 10.8.0.0/16", ""), "error:look", "error:before", "error:after", "kill:before", "kill:after")
+	t.Logf("%d faults and kills, nothing left after any", n)
 }
 
-// faultEverywhere lets each step of `up` with this file, full.conf, fail and be the last of the process.
-func (w *fullWorld) faultEverywhere(path string) {
+// Of an interface that stays, nothing goes by itself.
+func TestAFaultOrAKillAtAnyStepLeavesAPersistentInterfaceAsItWas(t *testing.T) {
+	w := newFullWorld(t, 1)
+	w.client.Run("sh", "-ec", "ip tuntap add dev full mode tun; ip link set full mtu 1300; ip addr add 10.99.0.1/24 dev full; ip addr add fd99::1/64 dev full")
+	// The first time that a program uses it the kernel gives it a queue and a secret for its link-local address, which nobody can
+	// take away again (a sysctl stable_secret can be set, not unset).
+	if status := up(w.client, w.file("full", 0, everything, "")).Stop(); status != 0 {
+		t.Fatalf("exit status %d", status)
+	}
+	n := w.failAtEveryStep(w.file("full", 0, everything+", 10.8.0.0/16", ""), "error:after", "kill:before", "kill:after")
+	t.Logf("%d faults and kills, nothing left after any", n)
+}
+
+// failAtEveryStep lets the client's `up` of this file, full.conf, fail, or die and be taken back, at each step, and checks that all
+// is as before.
+func (w *fullWorld) failAtEveryStep(path string, faults ...string) (injected int) {
 	t := w.t
 	t.Helper()
 	program, err := faulty()
@@ -75,8 +90,7 @@ func (w *fullWorld) faultEverywhere(path string) {
 		t.Fatal(err)
 	}
 	before := wholeState(w.client)
-	injected := 0
-	for _, fault := range []string{"error:look", "error:before", "error:after", "kill:before", "kill:after"} {
+	for _, fault := range faults {
 		for step := 1; ; step++ {
 			at := fmt.Sprintf("%s:%d", fault, step)
 			p := w.client.StartEnv([]string{"STUNNEL_FAULT=" + at}, program, "up", path)
@@ -100,7 +114,7 @@ func (w *fullWorld) faultEverywhere(path string) {
 			}
 		}
 	}
-	t.Logf("%d faults and kills, nothing left after any", injected)
+	return injected
 }
 
 func TestAFullTunnelThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {

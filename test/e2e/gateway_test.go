@@ -259,7 +259,9 @@ func TestTwoGatewaysOnOneHostInAllOrders(t *testing.T) {
 func TestAFaultOrAKillAtAnyStepOfALockedGatewayLeavesNothing(t *testing.T) {
 	w := newFullWorld(t, 1)
 	w.client.Input("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }\n", "nft", "-f", "-")
-	w.faultEverywhere(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"))
+	n := w.failAtEveryStep(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"),
+		"error:look", "error:before", "error:after", "kill:before", "kill:after")
+	t.Logf("%d faults and kills, nothing left after any", n)
 }
 
 func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {
@@ -286,5 +288,36 @@ func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T
 			}
 			sameWholeState(t, w.client, before, "after the failure")
 		})
+	}
+}
+
+func TestAGatewayTellsBothEndsWhatFits(t *testing.T) {
+	for _, c := range []struct {
+		lines               string
+		atServer, atServer6 int // what the client's first packet says
+		atClient, atClient6 int // and the server's
+	}{
+		{"Masquerade = yes\n", 1380, 1360, 1380, 1360}, // the tunnel's MTU of 1420 less the headers
+		{"Masquerade = yes\nMSSClamp = 1200\n", 1200, 1200, 1200, 1200},
+		{"Masquerade = yes\nMSSClamp = no\n", 1380, 1360, 1460, 1440},
+	} {
+		f := newFriends(t, 1500, "", c.lines)
+		up(f.gateway, f.gatewayConf)
+		up(f.client, f.clientConf)
+		for _, end := range []struct {
+			h    *lab.Host
+			want [2]int
+		}{{f.server, [2]int{c.atServer, c.atServer6}}, {f.client, [2]int{c.atClient, c.atClient6}}} {
+			end.h.Run("nft", fmt.Sprintf(`table inet sizes { chain in { type filter hook input priority -200;
+				meta nfproto ipv4 tcp flags & syn == syn tcp option maxseg size %d counter comment "expected"
+				meta nfproto ipv6 tcp flags & syn == syn tcp option maxseg size %d counter comment "expected"
+				}; }`, end.want[0], end.want[1]))
+		}
+		f.mustPass(t)
+		for _, h := range []*lab.Host{f.server, f.client} {
+			if rules := h.Run("nft", "list", "table", "inet", "sizes"); strings.Count(rules, "counter packets 1 ") != 2 {
+				t.Errorf("with %q %s got other segment sizes:\n%s", c.lines, h.Name, rules)
+			}
+		}
 	}
 }

@@ -162,6 +162,9 @@ func TestUnlockLiftsTheKillSwitchOfADeadTunnel(t *testing.T) {
 	a := up(f.client, f.clientConf)
 	a.Kill()
 	f.mustBlock(t, "killed", func() {})
+	if out := f.client.Run(binary, "show"); !strings.Contains(out, "the kill switch of tun0 is in force, and its tunnel does not run") {
+		t.Errorf("show says %s", out)
+	}
 	if out, err := f.client.Try(binary, "unlock", "tun1"); err == nil || !strings.Contains(out, "tun0") {
 		t.Errorf("unlock of another: %v, %s", err, out)
 	}
@@ -185,5 +188,61 @@ func TestAKillSwitchLetsLocalNetworksPassIfToldTo(t *testing.T) {
 	}
 	if !strings.Contains(a.Output(), "192.0.2.0/24") {
 		t.Errorf("up does not say what it has left out:\n%s", a.Output())
+	}
+}
+
+func TestAKillSwitchInForceIsToldToOtherTunnels(t *testing.T) {
+	f := newFriends(t, 1500, "KillSwitch = yes\n", "")
+	before := wholeState(f.client)
+	a := up(f.client, f.clientConf)
+	b := up(f.client, f.File("client/tun1.conf", "[Interface]\nPrivateKey = "+newPair(t).private+"\nAddress = 10.8.0.1/24\n"))
+	if !strings.Contains(b.Output(), "the kill switch of tun0 is in force") {
+		t.Errorf("up of a second tunnel says\n%s", b.Output())
+	}
+	// Each has its own.
+	f.client.Run(binary, "down", "tun1")
+	f.mustBlock(t, "after the end of another tunnel", func() {})
+	a.Stop()
+	sameWholeState(t, f.client, before, "after both")
+}
+
+func TestTheEndpointsNameIsLookedUpPastTheKillSwitchAndNoOther(t *testing.T) {
+	r := newResolving(t, "KillSwitch = yes\nDNS = "+innerB+"\n")
+	a := up(r.alpha, r.alphaConf)
+	ping(t, r.alpha, innerB, 1)
+	r.finds(t, "www.corp.example", "10.9.0.80")
+	a.Kill()
+	asked := r.outside.Output()
+	if out, err := r.alpha.Try("getent", "ahostsv4", "www.isp.example"); err == nil {
+		t.Errorf("a name was found past the kill switch: %s", out)
+	}
+	if out := r.outside.Output(); out != asked {
+		t.Errorf("the name server outside was asked past the kill switch:\n%s", strings.TrimPrefix(out, asked))
+	}
+	// The next one asks for its endpoint while the other's kill switch is in force.
+	a = up(r.alpha, r.alphaConf)
+	ping(t, r.alpha, innerB, 1)
+	if out := strings.TrimPrefix(r.outside.Output(), asked); !strings.Contains(out, "asked "+remote) {
+		t.Errorf("the name server outside was asked only\n%s", out)
+	}
+	a.Stop()
+	r.finds(t, "www.isp.example", "192.0.2.67")
+}
+
+func TestAReloadDoesNotTakeAwayTheMark(t *testing.T) {
+	for _, lines := range []string{"", "KillSwitch = yes\n"} {
+		f := newFriends(t, 1500, lines, "Masquerade = yes\n")
+		lab.Need(t, "wg")
+		up(f.gateway, f.gatewayConf)
+		a := up(f.client, f.clientConf)
+		f.mustPass(t)
+		mark := f.client.Run("wg", "show", "tun0", "fwmark")
+		f.client.Run("wg", "syncconf", "tun0", f.File("stripped", f.client.Run(binary, "strip", f.clientConf)+"\n"))
+		f.client.Run("wg", "set", "tun0", "fwmark", "7")
+		if got := f.client.Run("wg", "show", "tun0", "fwmark"); got != mark || mark == "off" {
+			t.Errorf("the mark was %s and is %s", mark, got)
+		}
+		f.mustPass(t)
+		a.Await("the mark stays as it is")
 	}
 }

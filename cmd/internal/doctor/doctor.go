@@ -63,9 +63,9 @@ type check func(*Machine, *Tunnel) []Finding
 var (
 	machineChecks = []check{checkTUN, checkClock, checkLeftovers}
 	tunnelChecks  = []check{
-		checkElsewhere, checkFaults, checkRights, checkName, checkPort, checkLink, checkIPv6, checkNftables,
+		checkElsewhere, checkFaults, checkRights, checkName, checkPort, checkLink, checkIPv6, checkNftables, checkPolicyRouting,
 		checkResolution, checkWay, checkPeers, checkOwnAddress, checkSealedOut, checkSealedIn, checkHandshake, checkClockOfHandshake,
-		checkRoutes, checkRules, checkReversePath, checkForwarding, checkInner, checkForward, checkDrops, checkMTU, checkNames,
+		checkRoutes, checkRules, checkReversePath, checkForwarding, checkInner, checkForward, checkBridge, checkDrops, checkMTU, checkNames,
 	}
 )
 

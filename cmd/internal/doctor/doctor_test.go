@@ -4,8 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -198,6 +202,13 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		}, []string{"endpoint_unreachable"}},
 		{"a way to the endpoint through the tunnel", func(m *Machine, x *Tunnel) { x.Peers[0].Way = inside("198.51.100.7") }, []string{"endpoint_in_tunnel"}},
 		{"an endpoint that is this host", func(m *Machine, x *Tunnel) { x.Peers[0].Way.Local = true }, []string{"endpoint_is_here"}},
+		{"a router that is not there", func(m *Machine, x *Tunnel) { x.Peers[0].Silent = true }, []string{"next_hop_silent"}},
+		{"a kernel without rules, and no need of them", func(m *Machine, x *Tunnel) { stopped(m, x); m.RulesErr = unix.EOPNOTSUPP }, nil},
+		{"a kernel without rules", func(m *Machine, x *Tunnel) {
+			stopped(m, x)
+			m.RulesErr = unix.EOPNOTSUPP
+			x.Peers[0].AllowedIPs = []netip.Prefix{prefix("0.0.0.0/0")}
+		}, []string{"no_policy_routing"}},
 		{"no private key", func(m *Machine, x *Tunnel) {
 			x.Status.PrivateKey, x.Status.PublicKey = crypto.PrivateKey{}, crypto.PublicKey{}
 		}, []string{"no_key"}},
@@ -326,6 +337,20 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 			x.File.Interface.Masquerade.On, m.Sysctls["net/ipv4/conf/work/forwarding"] = true, "1"
 			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through && p.State == ruleset.Established })
 		}, []string{"firewall_forwards_nothing"}},
+		{"a bridge that a firewall sees, and drops", func(m *Machine, x *Tunnel) {
+			m.Links = append(m.Links, Link{Name: "br0", Index: 9, Kind: "bridge", Up: true})
+			m.Links[2].Master, m.Sysctls[bridgeFilter] = "br0", "1"
+			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through && p.InInterface == "br0" })
+		}, []string{"firewall_on_bridge"}},
+		{"a bridge that no firewall sees", func(m *Machine, x *Tunnel) {
+			m.Links = append(m.Links, Link{Name: "br0", Index: 9, Kind: "bridge", Up: true})
+			m.Links[2].Master, m.Sysctls[bridgeFilter] = "br0", "0"
+			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through })
+		}, nil},
+		{"a tunnel of frames, which has no allowed IPs and cuts its frames up", func(m *Machine, x *Tunnel) {
+			x.File.Interface.Ethernet = true
+			m.Links[2].MTU, x.Peers[0].AllowedIPs, x.Networks = 1500, nil, nil
+		}, nil},
 		{"wrong allowed IPs here", func(m *Machine, x *Tunnel) {
 			status(m, x).RxBytes, status(m, x).Drops = 532, map[string]uint64{"bad_source": 3}
 		}, []string{"source_not_allowed"}},
@@ -394,5 +419,37 @@ func TestTheRemedyForAKillSwitchIsToLiftIt(t *testing.T) {
 	got := let(ruleset.Place{Table: killSwitchTable("old")}, "udp dport 1")
 	if len(got) != 1 || got[0].Command != "sudo stunnel unlock old" {
 		t.Errorf("%+v", got)
+	}
+}
+
+func TestThePageHasEachKindOfFinding(t *testing.T) {
+	page, err := os.ReadFile("../../../docs/doctor.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob("*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	there, told := make(map[string]bool), make(map[string]bool)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasSuffix(file, "_test.go") {
+			continue
+		}
+		for _, m := range regexp.MustCompile(`(?:\bID: |f\.ID, f\.What = )"(\w+)"`).FindAllSubmatch(text, -1) {
+			there[string(m[1])] = true
+		}
+	}
+	for _, row := range regexp.MustCompile(`(?m)^\| (.*?) \|`).FindAllSubmatch(page, -1) {
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllSubmatch(row[1], -1) {
+			told[string(m[1])] = true
+		}
+	}
+	if !maps.Equal(there, told) || len(there) == 0 {
+		t.Errorf("the page tells of\n%v, and there are\n%v", slices.Sorted(maps.Keys(told)), slices.Sorted(maps.Keys(there)))
 	}
 }

@@ -87,6 +87,14 @@ func checkWay(m *Machine, t *Tunnel) (found []Finding) {
 		case p.Way.Local:
 			f.ID, f.What = "endpoint_is_here", "its endpoint is an address of this very host"
 			f.Remedies = words(t.arg() + ": Endpoint is the other host's address")
+		case p.Silent:
+			next := p.Way.next()
+			f.ID, f.What = "next_hop_silent", fmt.Sprintf("nothing gets to its endpoint: %s, to which packets go first, does not answer on %s", next, p.Way.Interface)
+			f.Evidence = append(f.Evidence, Evidence{fmt.Sprintf("ip neigh show to %s dev %s", next, p.Way.Interface), "FAILED or INCOMPLETE"})
+			f.Remedies = []Remedy{
+				{"ip link show " + p.Way.Interface, "must say LOWER_UP: is the cable plugged in, the Wi-Fi joined?"},
+				{"ip route show default", "must have the router that is there now"},
+			}
 		default:
 			continue
 		}

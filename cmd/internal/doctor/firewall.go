@@ -175,5 +175,30 @@ func checkInner(m *Machine, t *Tunnel) (found []Finding) {
 	return found
 }
 
+// bridgeFilter shows bridged IPv4 packets to the firewall, as if they were forwarded. Docker sets it.
+const bridgeFilter = "net/bridge/bridge-nf-call-iptables"
+
+// checkBridge: what a bridge passes on between the tunnel and its other ports, a firewall for what is forwarded may see and drop.
+func checkBridge(m *Machine, t *Tunnel) []Finding {
+	link := m.link(t.Name)
+	if t.Status == nil || link == nil || link.Master == "" || m.Sysctls[bridgeFilter] != "1" {
+		return nil
+	}
+	bridge := link.Master
+	by, drops := m.dropped(ruleset.Packet{
+		Way: ruleset.Through, InInterface: bridge, InIndex: m.index(bridge), OutInterface: bridge, OutIndex: m.index(bridge),
+		Source: netip.AddrFrom4([4]byte{192, 0, 2, 1}), Destination: netip.AddrFrom4([4]byte{192, 0, 2, 2}), Protocol: unix.IPPROTO_ICMP,
+	})
+	if !drops {
+		return nil
+	}
+	return one(Finding{
+		ID: "firewall_on_bridge", What: fmt.Sprintf("the firewall for forwarded packets drops what the bridge %s passes on to and from the tunnel", bridge),
+		Evidence: append(m.judged(by), m.sysctl(bridgeFilter)),
+		Remedies: append(let(by, fmt.Sprintf("iifname %q oifname %q", bridge, bridge)),
+			Remedy{"sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0", "if nothing on this host filters what is bridged"}),
+	})
+}
+
 // killSwitchTable is what netconf.KillSwitch calls its table.
 func killSwitchTable(name string) string { return "stunnel-" + name + "/killswitch" }

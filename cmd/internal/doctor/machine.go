@@ -25,6 +25,7 @@ type Machine struct {
 	Clock    Clock
 	Links    []Link
 	Rules    []Rule
+	RulesErr error    // why there are none, if the kernel knows no rules
 	Sockets  []Socket // of UDP
 
 	Firewall    Firewall // nil: it could not be read, for FirewallErr
@@ -54,6 +55,7 @@ type Link struct {
 	Name          string
 	Index         int
 	Kind          string // as netlink has it: "tuntap", "wireguard", "veth"
+	Master        string // the bridge that it is a port of; "": none
 	MTU           int    // in bytes
 	Up            bool
 	Addresses     []netip.Prefix
@@ -135,9 +137,13 @@ func (m *Machine) readLinks() error {
 	if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) {
 		return err
 	}
+	names := make(map[int]string)
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
 	for _, l := range links {
 		a := l.Attrs()
-		link := Link{Name: a.Name, Index: a.Index, Kind: l.Type(), MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
+		link := Link{Name: a.Name, Index: a.Index, Kind: l.Type(), Master: names[a.MasterIndex], MTU: a.MTU, Up: a.Flags&net.FlagUp != 0}
 		counters := "/proc/net/dev_snmp6/" + a.Name
 		link.AddressErrors = readCounter(counters, "", "Ip6InAddrErrors") + readCounter(counters, "", "Ip6InNoRoutes")
 		for _, of := range addresses {
@@ -164,8 +170,12 @@ func (m *Machine) link(name string) *Link {
 func (m *Machine) readRules() error {
 	for _, family := range []int{unix.AF_INET, unix.AF_INET6} {
 		rules, err := netlink.RuleList(family)
-		if err != nil && !errors.Is(err, netlink.ErrDumpInterrupted) && !absent(err) {
+		switch {
+		case err == nil, errors.Is(err, netlink.ErrDumpInterrupted):
+		case !absent(err):
 			return err
+		case family == unix.AF_INET:
+			m.RulesErr = err
 		}
 		for _, r := range rules {
 			m.Rules = append(m.Rules, Rule{
@@ -225,6 +235,7 @@ func (m *Machine) readSysctls() {
 	patterns := []string{
 		"net/ipv4/ip_forward", "net/ipv4/conf/*/rp_filter", "net/ipv4/conf/*/forwarding", "net/ipv4/conf/all/src_valid_mark",
 		"net/ipv6/conf/*/disable_ipv6", "net/ipv6/conf/*/forwarding", "net/ipv6/conf/*/force_forwarding",
+		bridgeFilter,
 	}
 	const root = "/proc/sys/"
 	for _, p := range patterns {

@@ -77,6 +77,26 @@ func (t *Tunnel) apart(p netip.Prefix) bool {
 	})
 }
 
+// checkPolicyRouting: what is apart needs a kernel that knows rules.
+func checkPolicyRouting(m *Machine, t *Tunnel) []Finding {
+	table, known := t.table()
+	if m.RulesErr == nil || !known || !table.Auto {
+		return nil
+	}
+	for _, p := range t.Peers {
+		for _, a := range p.AllowedIPs {
+			if t.apart(a) {
+				return one(Finding{
+					ID: "no_policy_routing", Peer: p.Title, What: fmt.Sprintf("a route for %s needs rules of routing, and this kernel has none", a),
+					Evidence: []Evidence{{"ip rule", m.RulesErr.Error()}},
+					Remedies: words("a kernel with CONFIG_IP_MULTIPLE_TABLES; or " + t.arg() + ": Table = off, and routes by PostUp"),
+				})
+			}
+		}
+	}
+	return nil
+}
+
 // checkRules: the default route into the tunnel hangs on rules, and another program's may come before them.
 func checkRules(m *Machine, t *Tunnel) (found []Finding) {
 	table, known := t.table()

@@ -38,6 +38,7 @@ type Peer struct {
 	Endpoint   netip.AddrPort // where packets go, or would go; the zero AddrPort: not known
 	Way        Way            // of sealed packets; of no meaning without an Endpoint
 	Unmarked   Way            // of other packets to that address
+	Silent     bool           // who is next on the way does not tell his hardware address: he is not there, or the cable is not
 }
 
 // Network is a prefix of a peer's allowed IPs, and the ways to some addresses in it.
@@ -89,6 +90,7 @@ func (t *Tunnel) Read(ctx context.Context, m *Machine) {
 		if p.Endpoint.IsValid() {
 			p.Way = readWay(p.Endpoint.Addr(), t.mark(), netip.Addr{})
 			p.Unmarked = readWay(p.Endpoint.Addr(), 0, netip.Addr{})
+			p.Silent = p.Way.silent()
 		}
 	}
 	if t.Status == nil {

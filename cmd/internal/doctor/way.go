@@ -97,6 +97,36 @@ func readWay(to netip.Addr, mark uint32, from netip.Addr) Way {
 	return w
 }
 
+// next is who gets the packet first.
+func (w Way) next() netip.Addr {
+	if w.Gateway.IsValid() {
+		return w.Gateway
+	}
+	return w.To
+}
+
+// silent: the kernel has asked for the hardware address of who is next, and has had no answer.
+func (w Way) silent() bool {
+	link, err := netlink.LinkByName(w.Interface)
+	if err != nil || w.Err != nil || w.Local {
+		return false
+	}
+	family := unix.AF_INET6
+	if w.next().Is4() {
+		family = unix.AF_INET
+	}
+	neighbours, err := netlink.NeighList(link.Attrs().Index, family)
+	if err != nil {
+		return false
+	}
+	for _, n := range neighbours {
+		if a, ok := netip.AddrFromSlice(n.IP); ok && a.Unmap() == w.next().WithZone("") {
+			return n.State&(netlink.NUD_FAILED|netlink.NUD_INCOMPLETE) != 0
+		}
+	}
+	return false
+}
+
 func prefixOf(r netlink.Route, sample netip.Addr) netip.Prefix {
 	if r.Dst == nil {
 		p, _ := sample.WithZone("").Prefix(0)

@@ -52,6 +52,10 @@ func (f *file) release(name string, netns uint64) (note string, err error) {
 	}
 	err = f.locked(func() error {
 		p, st, err := f.look()
+		if errors.Is(err, fs.ErrNotExist) {
+			note = fmt.Sprintf("%s was changed by another program meanwhile, and is left as it is: %v", f.path, err)
+			return nil
+		}
 		if err != nil || st == nil {
 			return err
 		}
@@ -80,7 +84,7 @@ func (f *file) mend() (note string, err error) {
 		}
 		return err
 	})
-	if errors.Is(err, fs.ErrPermission) {
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) { // the latter: a link to nowhere, which is not ours
 		return "", nil
 	}
 	return note, err

@@ -1,6 +1,7 @@
 package dns
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
@@ -311,6 +312,22 @@ func TestAFileThatWasDeletedIsNotMissed(t *testing.T) {
 	}
 	if _, err := os.Stat(m.path()); err == nil {
 		t.Error("it was made anew")
+	}
+}
+
+func TestALinkToNowhereThatCameMeanwhileIsLeft(t *testing.T) {
+	m := newMachine(t)
+	m.write(lan)
+	m.claim(1, tunnel("tun0", "10.9.0.1"))
+	if err := errors.Join(os.Remove(m.path()), os.Symlink("/nowhere/resolv.conf", m.path())); err != nil {
+		t.Fatal(err)
+	}
+	if note := m.release("tun0"); !strings.Contains(note, "changed by another program") {
+		t.Errorf("it said %q", note)
+	}
+	m.dead[1] = true
+	if note := m.mend(); note != "" {
+		t.Errorf("it said %q", note)
 	}
 }
 

@@ -39,12 +39,6 @@ type chain struct {
 	rules    []*nftables.Rule
 }
 
-type set struct {
-	interval bool
-	joined   bool // its keys are of several fields
-	elements []nftables.SetElement
-}
-
 // Read reads all rules, of the families ip, ip6 and inet. The error wraps EPERM for who may not, and EINVAL or EPROTONOSUPPORT
 // where the kernel has no nftables.
 func Read() (*RuleSet, error) {
