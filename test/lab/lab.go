@@ -6,8 +6,8 @@
 // when the test ends, however it ends, the kernel takes host, interfaces,
 // routes and rules away. /run, /var/lib and /etc/resolv.conf are the host's
 // own, so what hosts keep there does not meet what others or the machine do.
-// Nothing leaves the machine: hosts have only
-// the links that Lab.Link gives them.
+// Nothing leaves the machine: hosts have only the links that Lab.Link and, to
+// switches, Lab.Plug give them.
 package lab
 
 import (
