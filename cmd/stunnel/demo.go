@@ -24,15 +24,20 @@ const demoVariable = "STUNNEL_DEMO_INSIDE"
 func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "demo",
-		Usage: "show a tunnel between two hosts, all on this machine",
+		Usage: "show a tunnel between two hosts or two sites, all on this machine",
 		Description: "Makes two hosts out of network namespaces, joins them by a cable (veth), gives each a key and a configuration\n" +
 			"file, runs `stunnel up` on both, and measures: the first packet with its handshake, pings over IPv4 and IPv6,\n" +
 			"a transfer over TCP. Nothing of it is left afterwards, and the machine's own network is not touched. Without\n" +
 			"root it works where user namespaces are allowed.\n\n" +
+			"With --tap it makes two sites, each with a switch, two hosts, and a VPN host whose bridge the tunnel connects with\n" +
+			"the other site's. It shows step by step, from what it captures at every hop, how a host at one site asks for one at\n" +
+			"the other and is answered, and measures with full-size packets from host to host.\n\n" +
 			"Example:\n" +
 			"   stunnel demo\n" +
-			"   stunnel demo --size 100M",
+			"   stunnel demo --size 100M\n" +
+			"   stunnel demo --tap",
 		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "tap", Usage: "show two sites that are one Ethernet (Mode = tap)"},
 			&cli.StringFlag{Name: "size", Value: "1G", Usage: "how much to send over TCP: `BYTES`, with k, M or G for thousands, millions, ..."},
 		},
 		Action: func(c *cli.Context) error {
@@ -41,7 +46,11 @@ func demoCommand() *cli.Command {
 				return err
 			}
 			if os.Getenv(demoVariable) != "" {
-				return demoInside(size, c.App.Writer, c.App.ErrWriter)
+				show := demoTwoHosts
+				if c.Bool("tap") {
+					show = demoTwoSites
+				}
+				return demoInside(show, size, c.App.Writer, c.App.ErrWriter)
 			}
 			return demoOutside()
 		},
@@ -121,8 +130,8 @@ func demoOutside() error {
 	}
 }
 
-// demoInside is the demo itself.
-func demoInside(size int64, stdout, stderr io.Writer) (err error) {
+// demoInside shows something, until it is over or interrupted.
+func demoInside(show func(ctx context.Context, size int64, stdout, stderr io.Writer) error, size int64, stdout, stderr io.Writer) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGTERM) // for good: it may come again when all is done
@@ -131,6 +140,11 @@ func demoInside(size int64, stdout, stderr io.Writer) (err error) {
 			err = errInterrupted
 		}
 	}()
+	return show(ctx, size, stdout, stderr)
+}
+
+// demoTwoHosts shows a tunnel between two hosts.
+func demoTwoHosts(ctx context.Context, size int64, stdout, stderr io.Writer) (err error) {
 	alice, bob, err := newDemoNet(stderr)
 	if err != nil {
 		return err
@@ -165,7 +179,7 @@ type demoResult struct {
 
 func (r *demoResult) measure(ctx context.Context, alice, bob *demoHost, size int64, stderr io.Writer) error {
 	const count = 50
-	first, err := ping(ctx, alice, bob.inner4, 1)
+	first, err := ping(ctx, alice, bob.inner4, 1, 0)
 	if err != nil {
 		return fmt.Errorf("the first ping through the tunnel: %w", err)
 	}
@@ -173,10 +187,10 @@ func (r *demoResult) measure(ctx context.Context, alice, bob *demoHost, size int
 		return fmt.Errorf("no answer to the first ping through the tunnel")
 	}
 	r.first = first.times[0]
-	if r.ipv4, err = ping(ctx, alice, bob.inner4, count); err != nil {
+	if r.ipv4, err = ping(ctx, alice, bob.inner4, count, 0); err != nil {
 		return fmt.Errorf("ping over IPv4: %w", err)
 	}
-	if r.ipv6, err = ping(ctx, alice, bob.inner6, count); err != nil {
+	if r.ipv6, err = ping(ctx, alice, bob.inner6, count, 0); err != nil {
 		return fmt.Errorf("ping over IPv6: %w", err)
 	}
 	fmt.Fprintf(stderr, "stunnel: sending %s from %s to %s over TCP\n", bytesText(size), alice.name, bob.name)

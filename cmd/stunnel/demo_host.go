@@ -16,7 +16,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
 	"stunnel/cmd/internal/control"
@@ -25,7 +24,7 @@ import (
 	"stunnel/transport"
 )
 
-// demoHost is one of the demo's two hosts: a thread in a network and a mount namespace of its own. It and all that it has
+// demoHost is one of the demo's hosts: a thread in a network and a mount namespace of its own. It and all that it has
 // started die with the process.
 type demoHost struct {
 	// constant once it stands
@@ -39,6 +38,7 @@ type demoHost struct {
 	jobs chan func()
 
 	up      *exec.Cmd     // nil: not started
+	upMet   chan struct{} // closed when up has met its peer, a stunnel
 	upEnded chan struct{} // closed when up has ended, with upErr
 	upErr   error
 }
@@ -115,50 +115,6 @@ func (h *demoHost) do(f func() error) error {
 	return <-done
 }
 
-// plug joins the two hosts by a cable.
-func plug(a, b *demoHost) error {
-	var far *os.File
-	err := b.do(func() (err error) {
-		far, err = os.Open("/proc/thread-self/ns/net")
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	defer far.Close()
-	err = a.do(func() error {
-		nl, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-		if err != nil {
-			return err
-		}
-		defer nl.Close()
-		return nl.LinkAdd(&netlink.Veth{
-			LinkAttrs: netlink.LinkAttrs{Name: demoCable},
-			PeerName:  demoCable, PeerNamespace: netlink.NsFd(int(far.Fd())),
-		})
-	})
-	if err != nil {
-		return err
-	}
-	for _, h := range []*demoHost{a, b} {
-		err := h.do(func() error {
-			nl, err := netconf.New()
-			if err != nil {
-				return err
-			}
-			defer nl.Close()
-			if err := nl.Apply(&netconf.Address{Interface: demoCable, Prefix: netip.PrefixFrom(h.outer, 24)}); err != nil {
-				return err
-			}
-			return nl.Apply(&netconf.Up{Interface: demoCable})
-		})
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // configure writes the host's configuration file, such as anybody would write it for these two.
 func (h *demoHost) configure(peer *demoHost, psk crypto.PresharedKey) error {
 	text := fmt.Sprintf(`[Interface]
@@ -197,8 +153,8 @@ func (h *demoHost) startUp(ctx context.Context) error {
 		return err
 	}
 
-	ready, told := make(chan struct{}), sync.Once{}
-	h.upEnded = make(chan struct{})
+	ready, told, met := make(chan struct{}), sync.Once{}, sync.Once{}
+	h.upMet, h.upEnded = make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(h.upEnded)
 		defer said.Close()
@@ -207,6 +163,9 @@ func (h *demoHost) startUp(ctx context.Context) error {
 			fmt.Fprintln(h.stderr, sc.Text())
 			if strings.HasSuffix(sc.Text(), ": "+readyMessage) {
 				told.Do(func() { close(ready) })
+			}
+			if strings.Contains(sc.Text(), ": the peer speaks our extensions") {
+				met.Do(func() { close(h.upMet) })
 			}
 		}
 		h.upErr = h.up.Wait()

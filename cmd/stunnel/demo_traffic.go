@@ -37,8 +37,9 @@ func (p pings) String() string {
 // pingPatience is longer than a handshake takes whose first message was lost.
 const pingPatience = 8 * time.Second
 
-// ping sends echo requests from one host to an address, each after the answer to the one before.
-func ping(ctx context.Context, from *demoHost, to netip.Addr, count int) (pings, error) {
+// ping sends echo requests from one host to an address, each after the answer to the one before, in packets of at least size
+// bytes. Larger than the path takes they are not sent: the stack leaves it to nobody to cut them (path MTU discovery).
+func ping(ctx context.Context, from *demoHost, to netip.Addr, count, size int) (pings, error) {
 	network, local, request, answer := "ip4:icmp", from.inner4, icmp.Type(ipv4.ICMPTypeEcho), icmp.Type(ipv4.ICMPTypeEchoReply)
 	protocol := 1
 	if to.Is6() {
@@ -58,8 +59,12 @@ func ping(ctx context.Context, from *demoHost, to netip.Addr, count int) (pings,
 
 	p := pings{sent: count}
 	buf := make([]byte, 1500)
+	const headers = 20 + 8 // of IPv4 and ICMP
 	for seq := range count {
 		echo := &icmp.Echo{ID: os.Getpid() & 0xffff, Seq: seq, Data: []byte(rand.Text())}
+		if short := size - headers - len(echo.Data); short > 0 {
+			echo.Data = append(echo.Data, make([]byte, short)...)
+		}
 		msg, err := (&icmp.Message{Type: request, Body: echo}).Marshal(nil)
 		if err != nil {
 			return pings{}, err

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"stunnel/cmd/internal/conf"
+	"stunnel/crypto"
 )
 
 // readme is the text of a page of ours.
@@ -76,5 +79,37 @@ func TestTheCommandLinesOfThePagesAreRight(t *testing.T) {
 	}
 	if found < 40 {
 		t.Errorf("only %d command lines were found", found)
+	}
+}
+
+// The files of a page, with keys in the place of the words for them, are files that up takes.
+func TestTheFilesOfTheEthernetPageAreRight(t *testing.T) {
+	keys := make(map[string]crypto.PrivateKey)
+	keyOf := func(owner string) crypto.PrivateKey {
+		if _, known := keys[owner]; !known {
+			keys[owner] = crypto.NewPrivateKey()
+		}
+		return keys[owner]
+	}
+	word := regexp.MustCompile(`\(([^()]*)'s (private|public) key\)`)
+	files := regexp.MustCompile(`(?m)^    \[Interface\]\n(?:(?:    .*)?\n)*?    \[Peer\]\n(?:    .+\n)+`).FindAllString(readme(t, "../../docs/ethernet.md"), -1)
+	if len(files) != 3 {
+		t.Fatalf("%d files were found, want that of a host and those of two sites: %q", len(files), files)
+	}
+	for _, text := range files {
+		text = word.ReplaceAllStringFunc(text, func(w string) string {
+			if m := word.FindStringSubmatch(w); m[2] == "public" {
+				return keyOf(m[1]).Public().String()
+			}
+			return keyOf(word.FindStringSubmatch(w)[1]).Base64()
+		})
+		f, err := conf.Parse("lan.conf", []byte(strings.ReplaceAll(text, "\n    ", "\n")))
+		if err != nil {
+			t.Errorf("%s\n%v", text, err)
+			continue
+		}
+		if !f.Interface.Ethernet || len(f.Peers) != 1 || len(f.Warnings) > 0 {
+			t.Errorf("%s\nis read as %+v", text, f)
+		}
 	}
 }

@@ -2,7 +2,7 @@
 // show, and to test, what passes where.
 //
 // [Open] begins to capture, [Capture.Read] gives frame after frame, both those that come by the interface and those that leave by
-// it. The package knows nothing of what is in them.
+// it; a [Recording] keeps them. The package knows nothing of what is in them.
 package capture
 
 import (
@@ -18,8 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// longest is what the kernel moves at once, before it is cut for a real wire, and its Ethernet header with two tags.
-const longest = 1<<16 + 22
+const (
+	// virtioSize is that of the struct virtio_net_hdr in front of each frame (linux/virtio_net.h), in bytes; its fields:
+	virtioSize    = 10
+	virtioGSOType = 1 // 0: one packet
+	virtioGSOSize = 4
+
+	// longest is what the kernel moves at once, before it is cut for a real wire, and its Ethernet header with two tags.
+	longest = virtioSize + 1<<16 + 22
+)
 
 // backlog is how many bytes wait to be read before frames are lost.
 const backlog = 16 << 20
@@ -36,6 +43,7 @@ type Capture struct {
 type Frame struct {
 	Data []byte    // from the destination's address to the end of the payload, VLAN tags included
 	Sent bool      // it left by the interface; else it came by it
+	Cut  int       // not 0: it will be cut, for a real wire, into packets with so many bytes of TCP's or UDP's payload
 	At   time.Time // when the kernel saw it
 }
 
@@ -54,6 +62,7 @@ func Open(device string) (*Capture, error) {
 		_ = unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_RCVBUF, backlog) // as much as the system allows
 	}
 	err = errors.Join(
+		unix.SetsockoptInt(s, unix.SOL_PACKET, unix.PACKET_VNET_HDR, 1),
 		unix.SetsockoptInt(s, unix.SOL_PACKET, unix.PACKET_AUXDATA, 1),
 		unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_TIMESTAMPNS, 1),
 		unix.Bind(s, &unix.SockaddrLinklayer{Protocol: bigEndian(unix.ETH_P_ALL), Ifindex: i.Index}))
@@ -98,7 +107,13 @@ func (c *Capture) Read() (f Frame, err error) {
 	if l, ok := from.(*unix.SockaddrLinklayer); ok {
 		f.Sent = l.Pkttype == unix.PACKET_OUTGOING
 	}
-	f.Data = append(make([]byte, 0, n+tagSize), c.buf[:n]...)
+	if n < virtioSize {
+		return Frame{}, fmt.Errorf("capture: %d bytes without a virtio header", n)
+	}
+	if c.buf[virtioGSOType] != 0 {
+		f.Cut = int(binary.NativeEndian.Uint16(c.buf[virtioGSOSize:]))
+	}
+	f.Data = append(make([]byte, 0, n+tagSize), c.buf[virtioSize:n]...)
 	for _, m := range messages {
 		switch {
 		case m.Header.Level == unix.SOL_SOCKET && m.Header.Type == unix.SO_TIMESTAMPNS && len(m.Data) >= int(unsafe.Sizeof(unix.Timespec{})):
@@ -133,8 +148,9 @@ func putTag(frame []byte, aux *unix.TpacketAuxdata) []byte {
 
 // Write has a frame leave by the interface, as it is. Other captures there see it, this one does not.
 func (c *Capture) Write(frame []byte) (err error) {
+	whole := append(make([]byte, virtioSize, virtioSize+len(frame)), frame...)
 	closed := c.raw.Write(func(fd uintptr) bool {
-		_, err = unix.Write(int(fd), frame)
+		_, err = unix.Write(int(fd), whole)
 		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
 	})
 	if closed != nil {

@@ -2,6 +2,7 @@ package capture
 
 import (
 	"bytes"
+	"context"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -91,7 +92,7 @@ func TestAFrameIsCapturedAsItWasSentAtBothEndsOfACable(t *testing.T) {
 			t.Errorf("%s: sent by the one that sent it %v, by the one that got it %v", name, sent.Sent, came.Sent)
 		}
 		for _, f := range []Frame{sent, came} {
-			if !bytes.Equal(f.Data, frame) {
+			if !bytes.Equal(f.Data, frame) || f.Cut != 0 {
 				t.Errorf("%s: captured %x, want %x", name, f.Data, frame)
 			}
 			if d := f.At.Sub(start); d < -time.Minute || d > time.Minute {
@@ -125,5 +126,47 @@ func TestThereIsNothingToCaptureWithoutTheInterface(t *testing.T) {
 	if c, err := Open("three"); err == nil {
 		c.Close()
 		t.Error("an interface that is not there was opened")
+	}
+}
+
+func TestARecordingKeepsWhatHasPassedAndGivesWhatIsWaitedFor(t *testing.T) {
+	writer, two := cable(t)
+	if err := two.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Record("two")
+	if err != nil {
+		t.Fatal(err)
+	}
+	frame := func(last byte) []byte { return append(bytes.Repeat([]byte{2}, 12), 0x88, 0xb5, last) }
+	is := func(last byte) func(Frame) bool {
+		return func(f Frame) bool { return bytes.Equal(f.Data, frame(last)) }
+	}
+	for _, last := range []byte{1, 2, 3, 2} {
+		if err := writer.Write(frame(last)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, last := range []byte{3, 1} { // what is not there yet, and what has passed before
+		if f, err := r.Await(t.Context(), is(last)); err != nil || !bytes.Equal(f.Data, frame(last)) {
+			t.Errorf("waited for %d: %x, %v", last, f.Data, err)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := r.Await(ended, is(9)); !errors.Is(err, context.Canceled) {
+		t.Errorf("waited for what does not come: %v", err)
+	}
+	if _, err := r.Await(t.Context(), func(Frame) bool { return len(r.Frames(is(2))) == 2 }); err != nil {
+		t.Error(err)
+	}
+	if err := r.Close(); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Await(t.Context(), is(9)); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("waited after the end: %v", err)
+	}
+	if n := len(r.Frames(is(2))); n != 2 {
+		t.Errorf("%d frames are kept, want 2", n)
 	}
 }

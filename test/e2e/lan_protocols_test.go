@@ -71,17 +71,19 @@ func vlanTags(t *testing.T, n *lan) {
 		{"QinQ", 60, []uint16{0x88a8, 200, 0x8100, 100}, " 200 100"},
 		{"QinQ, as long as an interface for 1500 bytes lets it", full - 8, []uint16{0x88a8, 201, 0x8100, 100}, " 201 100"},
 		{"the two customary tags of others", 60, []uint16{0x9100, 300, 0x8100, 100}, ""},
+		{"no EtherType but a length (802.3), LLC and SNAP", 60, []uint16{46, 0xaaaa}, ""},
 		{"three tags", 60, []uint16{0x88a8, 400, 0x8100, 401, 0x8100, 402}, " 400 401"},
 	} {
 		one := testFrame(h3.mac, h5.mac, uint32(2*i), c.size, c.tags...)
 		all := testFrame(everybody, h5.mac, uint32(2*i+1), c.size, c.tags...)
-		wire5.Send(one)
-		wire5.Send(all)
+		many := testFrame(net.HardwareAddr{0x33, 0x33, 0, 0, 1, 2}, h5.mac, uint32(2*i+1), c.size, c.tags...)
+		for _, frame := range [][]byte{one, all, many} {
+			wire5.Send(frame)
+		}
 		wire3.Await(c.name+", to one", same(one))
-		for host, wire := range map[string]*lab.Capture{"host3": wire3, "host4": wire4} {
-			if f := wire.Await(c.name+", to all", same(all)); f.Sent {
-				t.Errorf("%s: %s has sent it itself", c.name, host)
-			}
+		for _, wire := range []*lab.Capture{wire3, wire4} {
+			wire.Await(c.name+", to all", same(all))
+			wire.Await(c.name+", to many", same(many))
 		}
 		if c.key == "" {
 			continue

@@ -65,20 +65,17 @@ func newLAN(t *testing.T, sites, mtu int) *lan {
 		for _, last := range lanHosts[i] {
 			h := newLANHost(n.Lab, last)
 			n.Plug(h.Host, "eth0", s.sw, h.Name, h.ip.String()+"/24", h.ip6.String()+"/64")
-			h.Run("ip", "link", "set", "eth0", "address", h.mac.String())
+			h.Batch("link set eth0 address "+h.mac.String(), fmt.Sprintf("link set eth0 mtu %d", mtu))
 			s.hosts = append(s.hosts, h)
 		}
-		n.sites = append(n.sites, s)
-	}
-	if mtu != 1500 {
-		for _, s := range n.sites {
-			s.sw.Batch(fmt.Sprintf("link set vpn mtu %d", mtu))
+		if mtu != 1500 {
 			s.vpn.Batch(fmt.Sprintf("link set eth1 mtu %d", mtu))
+			s.sw.Batch(fmt.Sprintf("link set vpn mtu %d", mtu))
 			for _, h := range s.hosts {
 				s.sw.Batch(fmt.Sprintf("link set %s mtu %d", h.Name, mtu))
-				h.Batch(fmt.Sprintf("link set eth0 mtu %d", mtu))
 			}
 		}
+		n.sites = append(n.sites, s)
 	}
 	return n
 }

@@ -1,11 +1,10 @@
 package lab
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"os"
 	"runtime"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,90 +52,44 @@ func (h *Host) within(f func() error) (back bool, err error) {
 
 // Capture is what passes an interface, from the time when it was made on.
 type Capture struct {
+	*capture.Recording
 	t    testing.TB
 	name string
-	wire *capture.Capture
-	done chan struct{} // closed when nothing is captured any more
-
-	mu     sync.Mutex
-	frames []capture.Frame
-	more   chan struct{} // closed at the next frame
 }
 
 // Capture captures what passes device on the host, and can send there.
 func (h *Host) Capture(device string) *Capture {
 	h.lab.t.Helper()
-	c := &Capture{t: h.lab.t, name: h.Name + " " + device, done: make(chan struct{}), more: make(chan struct{})}
+	c := &Capture{t: h.lab.t, name: h.Name + " " + device}
 	h.Do(func() (err error) {
-		c.wire, err = capture.Open(device)
+		c.Recording, err = capture.Record(device)
 		return err
 	})
-	go c.read()
 	h.lab.t.Cleanup(func() {
-		c.wire.Close()
-		<-c.done
+		if err := c.Close(); err != nil {
+			h.lab.t.Errorf("%s: %v", c.name, err)
+		}
 	})
 	return c
-}
-
-func (c *Capture) read() {
-	defer close(c.done)
-	for {
-		f, err := c.wire.Read()
-		switch {
-		case errors.Is(err, os.ErrClosed), errors.Is(err, unix.ENETDOWN):
-			return
-		case err != nil:
-			c.t.Errorf("%s: %v", c.name, err)
-			return
-		}
-		c.mu.Lock()
-		c.frames = append(c.frames, f)
-		close(c.more)
-		c.more = make(chan struct{})
-		c.mu.Unlock()
-	}
-}
-
-// Frames are those that have passed so far and are as wanted, in their order.
-func (c *Capture) Frames(is func(capture.Frame) bool) (found []capture.Frame) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, f := range c.frames {
-		if is(f) {
-			found = append(found, f)
-		}
-	}
-	return found
 }
 
 // Await waits until a frame has passed that is as wanted; what says in words
 // which one that is.
 func (c *Capture) Await(what string, is func(capture.Frame) bool) capture.Frame {
 	c.t.Helper()
-	timeout := time.After(10 * time.Second)
-	for next := 0; ; {
-		c.mu.Lock()
-		frames, more := c.frames[next:], c.more
-		next = len(c.frames)
-		c.mu.Unlock()
-		for _, f := range frames {
-			if is(f) {
-				return f
-			}
-		}
-		select {
-		case <-more:
-		case <-timeout:
-			c.t.Fatalf("%s: of %d frames in 10 s none was %s", c.name, next, what)
-		}
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	f, err := c.Recording.Await(ctx, is)
+	if err != nil {
+		c.t.Fatalf("%s: %s: %v", c.name, what, err)
 	}
+	return f
 }
 
 // Send has a frame leave by the interface. The Capture itself does not see it.
 func (c *Capture) Send(frame []byte) {
 	c.t.Helper()
-	if err := c.wire.Write(frame); err != nil {
+	if err := c.Recording.Send(frame); err != nil {
 		c.t.Fatalf("%s: %v", c.name, err)
 	}
 }

@@ -6,8 +6,8 @@
 // when the test ends, however it ends, the kernel takes host, interfaces,
 // routes and rules away. /run, /var/lib and /etc/resolv.conf are the host's
 // own, so what hosts keep there does not meet what others or the machine do.
-// Nothing leaves the machine: hosts have only
-// the links that Lab.Link gives them.
+// Nothing leaves the machine: hosts have only the links that Lab.Link and, to
+// switches, Lab.Plug give them.
 package lab
 
 import (
@@ -187,11 +187,15 @@ func (h *Host) settle(device string) {
 // Address gives device an address, usable at once (no duplicate detection).
 func (h *Host) Address(address, device string) {
 	h.lab.t.Helper()
-	args := []string{"ip", "address", "add", address, "dev", device}
+	h.Run(append([]string{"ip"}, addressArgs(address, device)...)...)
+}
+
+func addressArgs(address, device string) []string {
+	args := []string{"address", "add", address, "dev", device}
 	if p := netip.MustParsePrefix(address); p.Addr().Is6() {
 		args = append(args, "nodad")
 	}
-	h.Run(args...)
+	return args
 }
 
 // File writes a file that only its owner can read, and returns its path.

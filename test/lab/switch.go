@@ -23,10 +23,11 @@ func (l *Lab) Plug(h *Host, device string, s *Host, port string, addresses ...st
 	l.t.Helper()
 	s.Batch(fmt.Sprintf("link add %s type veth peer name %s netns %d", port, device, h.pid),
 		fmt.Sprintf("link set %s master br0 up", port))
+	ready := []string{"link set " + device + " up"}
 	for _, address := range addresses {
-		h.Address(address, device)
+		ready = append(ready, strings.Join(addressArgs(address, device), " "))
 	}
-	h.Run("ip", "link", "set", device, "up")
+	h.Batch(ready...)
 }
 
 // Batch runs commands of ip(8) on the host, up to the first that fails.
