@@ -9,6 +9,7 @@ import (
 )
 
 func TestBehindAKillSwitchEndpointsAreFoundAndNoOtherNameIsAskedOutside(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"/etc/resolv.conf", "systemd-resolved"} {
 		t.Run(filepath.Base(by), func(t *testing.T) {
 			lab.Need(t, "tcpdump")

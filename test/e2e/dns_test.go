@@ -74,6 +74,7 @@ func (r *resolving) finds(t *testing.T, name, want string) {
 }
 
 func TestNamesAreAskedThroughTheTunnelAndNowhereElse(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+", lan.example\n")
 	lab.Need(t, "tcpdump")
 	before := r.resolved()
@@ -101,6 +102,7 @@ func TestNamesAreAskedThroughTheTunnelAndNowhereElse(t *testing.T) {
 }
 
 func TestTheWayToAnEndpointIsAskedOutsideWithTheMark(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "FwMark = 0x77\nDNS = "+innerB+"\n")
 	// Whatever has no mark asks in vain.
 	r.alpha.Run("ip", "rule", "add", "pref", "9", "fwmark", "0x77", "lookup", "main")
@@ -123,6 +125,7 @@ func TestTheWayToAnEndpointIsAskedOutsideWithTheMark(t *testing.T) {
 }
 
 func TestHostsFileComesFirstForEndpoints(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "")
 	r.alpha.Run("sh", "-c", "echo '"+outerB+" vpn.hosts.example' >> /etc/hosts")
 	path := r.File("alpha/tun0.conf", strings.Replace(r.text(t), remote, "vpn.hosts.example", 1))
@@ -134,6 +137,7 @@ func TestHostsFileComesFirstForEndpoints(t *testing.T) {
 }
 
 func TestAnEndpointThatCannotBeResolvedIsWhereItWasLast(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "")
 	up(r.alpha, r.alphaConf).Stop()
 	r.outside.Kill()
@@ -155,6 +159,7 @@ func TestAnEndpointThatCannotBeResolvedIsWhereItWasLast(t *testing.T) {
 }
 
 func TestAKilledTunnelLeavesTheNameServersToTheNextDownOrUp(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"down", "up"} {
 		t.Run(how, func(t *testing.T) {
 			r := newResolving(t, "DNS = "+innerB+"\n")
@@ -175,6 +180,7 @@ func TestAKilledTunnelLeavesTheNameServersToTheNextDownOrUp(t *testing.T) {
 }
 
 func TestAfterABootTheNextTunnelBringsTheNameServersBack(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+"\n")
 	before := r.resolved()
 	up(r.alpha, r.alphaConf).Kill()
@@ -188,6 +194,7 @@ func TestAfterABootTheNextTunnelBringsTheNameServersBack(t *testing.T) {
 }
 
 func TestTwoTunnelsShareResolvConfInAnyOrder(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+"\n")
 	before := r.resolved()
 	second := r.File("alpha/tun1.conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nDNS = 10.8.0.1\n", newPair(t).private))
@@ -207,6 +214,7 @@ func TestTwoTunnelsShareResolvConfInAnyOrder(t *testing.T) {
 }
 
 func TestWhatADHCPClientWritesMeanwhileStays(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+"\n")
 	p := up(r.alpha, r.alphaConf)
 	const dhcp = "nameserver 172.16.0.1\n"
@@ -221,6 +229,7 @@ func TestWhatADHCPClientWritesMeanwhileStays(t *testing.T) {
 }
 
 func TestInAContainerResolvConfIsWrittenInPlace(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+"\n")
 	r.alpha.Run("sh", "-c", "cp /etc/resolv.conf /var/lib/of-the-container && mount --bind /var/lib/of-the-container /etc/resolv.conf")
 	before := r.resolved()
@@ -231,6 +240,7 @@ func TestInAContainerResolvConfIsWrittenInPlace(t *testing.T) {
 }
 
 func TestNamesOfSomeDomainsAloneNeedSystemdResolved(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+", ~corp.example\n")
 	before, state0 := r.resolved(), state(r.alpha)
 	p := r.alpha.Start(binary, "up", r.alphaConf)

@@ -7,6 +7,7 @@ import (
 )
 
 func TestTheDoctorFindsTheKillSwitchOfADeadTunnel(t *testing.T) {
+	t.Parallel()
 	p := newPage(t)
 	path := p.config(t, "KillSwitch = yes")
 	tunnel := up(p.client, path)
@@ -30,6 +31,7 @@ func TestTheDoctorFindsTheKillSwitchOfADeadTunnel(t *testing.T) {
 }
 
 func TestTheDoctorSeesTheKillSwitchOfAnotherTunnel(t *testing.T) {
+	t.Parallel()
 	p := newPage(t)
 	text := strings.Replace(p.client.Run("cat", p.config(t, "KillSwitch = yes")), "0.0.0.0/0, ::/0", "10.20.0.1/32", 1) + "\n"
 	up(p.client, p.File("client/work.conf", text))
@@ -41,6 +43,7 @@ func TestTheDoctorSeesTheKillSwitchOfAnotherTunnel(t *testing.T) {
 }
 
 func TestTheDoctorLooksAfterAGateway(t *testing.T) {
+	t.Parallel()
 	p := newPage(t)
 	up(p.client, p.config(t, "MTU = 1400"))
 	p.asked(t, "http://"+pageServer)
@@ -63,6 +66,7 @@ func TestTheDoctorLooksAfterAGateway(t *testing.T) {
 }
 
 func TestTheDoctorFollowsNames(t *testing.T) {
+	t.Parallel()
 	p := newPage(t)
 	hosts := func(address string) { p.File("hosts", address+" gateway.test\n") }
 	hosts(pageGateway)
@@ -88,6 +92,7 @@ func TestTheDoctorFollowsNames(t *testing.T) {
 }
 
 func TestOfTwoTunnelsForEverythingTheEarlierOneIsNotIll(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 2)
 	first, second := w.file("first", 0, everything, ""), w.file("second", 1, everything, "")
 	up(w.client, first)
@@ -108,6 +113,7 @@ func TestOfTwoTunnelsForEverythingTheEarlierOneIsNotIll(t *testing.T) {
 }
 
 func TestTheDoctorLooksAfterATunnelOfFrames(t *testing.T) {
+	t.Parallel()
 	h := newTwoTAPs(t, true, "")
 	a, b := up(h.alpha, h.alphaConf), up(h.beta, h.conf)
 	ping(t, h.alpha, innerB, 3)

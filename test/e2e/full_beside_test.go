@@ -23,6 +23,7 @@ func needWgQuick(t *testing.T) {
 }
 
 func TestAFullTunnelBesideOneOfWgQuick(t *testing.T) {
+	t.Parallel()
 	needWgQuick(t)
 	w := newFullWorld(t, 2)
 	before := wholeState(w.client)
@@ -41,6 +42,7 @@ func TestAFullTunnelBesideOneOfWgQuick(t *testing.T) {
 }
 
 func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
+	t.Parallel()
 	needWgQuick(t)
 	w := newFullWorld(t, 2)
 	before := wholeState(w.client)
@@ -60,6 +62,7 @@ func TestAFullTunnelOfWgQuickThatComesAndGoesBesideOurs(t *testing.T) {
 }
 
 func TestALoadedFirewallDoesNotTakeOurTableWithIt(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	before := wholeState(w.client)
 	p := up(w.client, w.file("full", 0, everything, ""))
@@ -76,6 +79,7 @@ func TestALoadedFirewallDoesNotTakeOurTableWithIt(t *testing.T) {
 }
 
 func TestWgQuickDoesNotTakeOurRulesWithItsOwn(t *testing.T) {
+	t.Parallel()
 	needWgQuick(t)
 	w := newFullWorld(t, 2)
 	before := wholeState(w.client)

@@ -22,6 +22,7 @@ var faulty = sync.OnceValues(func() (string, error) {
 })
 
 func TestAKilledFullTunnelIsTakenBackExactly(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"down", "up"} {
 		w := newFullWorld(t, 2)
 		before := wholeState(w.client)
@@ -47,6 +48,7 @@ func TestAKilledFullTunnelIsTakenBackExactly(t *testing.T) {
 }
 
 func TestTwoKilledFullTunnelsAreTakenBackInAnyOrder(t *testing.T) {
+	t.Parallel()
 	for _, order := range [][]string{{"one", "two"}, {"two", "one"}} {
 		w := newFullWorld(t, 2)
 		before := wholeState(w.client)
@@ -62,6 +64,7 @@ func TestTwoKilledFullTunnelsAreTakenBackInAnyOrder(t *testing.T) {
 }
 
 func TestAFaultOrAKillAtAnyStepOfUpLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	n := w.failAtEveryStep(w.file("full", 0, everything+", 10.8.0.0/16", ""), "error:look", "error:before", "error:after", "kill:before", "kill:after")
 	t.Logf("%d faults and kills, nothing left after any", n)
@@ -69,6 +72,7 @@ func TestAFaultOrAKillAtAnyStepOfUpLeavesNothing(t *testing.T) {
 
 // Of an interface that stays, nothing goes by itself.
 func TestAFaultOrAKillAtAnyStepLeavesAPersistentInterfaceAsItWas(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	w.client.Run("sh", "-ec", "ip tuntap add dev full mode tun; ip link set full mtu 1300; ip addr add 10.99.0.1/24 dev full; ip addr add fd99::1/64 dev full")
 	// The first time that a program uses it the kernel gives it a queue and a secret for its link-local address, which nobody can
@@ -118,6 +122,7 @@ func (w *fullWorld) failAtEveryStep(path string, faults ...string) (injected int
 }
 
 func TestAFullTunnelThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ prepare, allowed, words, hint string }{
 		"nft table in the way":  {"nft add table inet stunnel-full", everything, "nft table inet stunnel-full already", "nft delete table"},
 		"read-only sysctls":     {"mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys", everything, "net.ipv4.conf.all.src_valid_mark can't be set to 1", "--sysctl net.ipv4.conf.all.src_valid_mark=1"},
@@ -146,6 +151,7 @@ func TestAFullTunnelThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {
 }
 
 func TestReadOnlySysctlsDoNotMatterWhereTheReversePathIsNotChecked(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	w.client.Run("sh", "-ec", "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 2 > $f; done; mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys")
 	before := wholeState(w.client)
@@ -157,6 +163,7 @@ func TestReadOnlySysctlsDoNotMatterWhereTheReversePathIsNotChecked(t *testing.T)
 }
 
 func TestOneFamilyOnlyIsWarnedOf(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	p := up(w.client, w.file("full", 0, "0.0.0.0/0", ""))
 	p.Await("has 0.0.0.0/0 and not ::/0: where this host has IPv6, that goes on outside the tunnel")

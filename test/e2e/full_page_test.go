@@ -121,6 +121,7 @@ func (p *page) asked(t *testing.T, args ...string) string {
 }
 
 func TestThePageAboutFullTunnelsIsTrue(t *testing.T) {
+	t.Parallel()
 	p := newPage(t)
 	before := wholeState(p.client)
 	if got := p.asked(t, "http://"+pageServer); got != pageClient {
@@ -162,6 +163,7 @@ func TestThePageAboutFullTunnelsIsTrue(t *testing.T) {
 }
 
 func TestThePageAboutFullTunnelsIsTrueOfTunnelsForSome(t *testing.T) {
+	t.Parallel()
 	t.Run("off", func(t *testing.T) {
 		p := newPage(t)
 		up(p.client, p.config(t, "Table = off"))

@@ -8,6 +8,7 @@ import (
 )
 
 func TestEverythingGoesThroughTheTunnelAndNothingIsLeftAfterwards(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ allowed, more string }{
 		"default routes":            {everything, ""},
 		"halves of them":            {"0.0.0.0/1, 128.0.0.0/1, ::/1, 8000::/1", ""},
@@ -39,6 +40,7 @@ func TestEverythingGoesThroughTheTunnelAndNothingIsLeftAfterwards(t *testing.T) 
 }
 
 func TestWhatIsShownAsTheMarkIsTheWholeMark(t *testing.T) {
+	t.Parallel()
 	lab.Need(t, "wg")
 	w := newFullWorld(t, 1)
 	// The kill switch of wg-quick(8)'s manual, in the words of nft.
@@ -50,6 +52,7 @@ func TestWhatIsShownAsTheMarkIsTheWholeMark(t *testing.T) {
 }
 
 func TestOfTwoFullTunnelsTheLaterCarriesEverything(t *testing.T) {
+	t.Parallel()
 	for _, firstEnds := range []bool{true, false} {
 		w := newFullWorld(t, 2)
 		before := wholeState(w.client)
@@ -77,6 +80,7 @@ func TestOfTwoFullTunnelsTheLaterCarriesEverything(t *testing.T) {
 }
 
 func TestTwoTunnelsWithTheSameMarkAreRefused(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 2)
 	p := up(w.client, w.file("one", 0, everything, "FwMark = 7"))
 	before := wholeState(w.client)
@@ -90,6 +94,7 @@ func TestTwoTunnelsWithTheSameMarkAreRefused(t *testing.T) {
 }
 
 func TestTheUnderlyingDefaultRouteChangesInMidTransfer(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	s := w.servers[0]
 	p := up(w.client, w.file("full", 0, everything, ""))
@@ -113,6 +118,7 @@ func TestTheUnderlyingDefaultRouteChangesInMidTransfer(t *testing.T) {
 }
 
 func TestTheEndpointChangesItsFamilyWhileTheTunnelRuns(t *testing.T) {
+	t.Parallel()
 	lab.Need(t, "wg")
 	w := newFullWorld(t, 1)
 	s := w.servers[0]
@@ -127,6 +133,7 @@ func TestTheEndpointChangesItsFamilyWhileTheTunnelRuns(t *testing.T) {
 }
 
 func TestWhatIsRoutedBackIntoTheTunnelIsDroppedAndCounted(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	p := up(w.client, w.file("full", 0, "203.0.113.0/24, 10.77.0.0/16", "Table = main"))
 	p.Await("lies within AllowedIPs 203.0.113.0/24")
@@ -140,6 +147,7 @@ func TestWhatIsRoutedBackIntoTheTunnelIsDroppedAndCounted(t *testing.T) {
 }
 
 func TestWhatSomebodySendsToTheTunnelsAddressFromOutsideIsDropped(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	inner := w.servers[0].inner
 	w.router.Run("ip", "route", "add", inner+"/32", "via", cableA)
@@ -158,6 +166,7 @@ func TestWhatSomebodySendsToTheTunnelsAddressFromOutsideIsDropped(t *testing.T) 
 }
 
 func TestWithTableOffAProgramThatAsksForTheTunnelGetsIt(t *testing.T) {
+	t.Parallel()
 	lab.Need(t, "curl")
 	w := newFullWorld(t, 1)
 	w.client.Run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=2") // 1 takes an answer only where the default route leads

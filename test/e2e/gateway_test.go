@@ -99,6 +99,7 @@ func (f *friends) mustNotPass(t *testing.T) {
 }
 
 func TestOutThroughAFriend(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, lines, rules string }{
 		{"the interface of the default route", "Masquerade = yes\n", ""},
 		{"a named interface", "Masquerade = eth2\n", ""},
@@ -158,6 +159,7 @@ func (f *friends) mustDownload(t *testing.T, address string, size int) {
 }
 
 func TestAFirewallThatDropsForwardedPacketsAfterUp(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "", "Masquerade = yes\n")
 	lab.Need(t, "iptables-nft")
 	before := wholeState(f.gateway)
@@ -185,6 +187,7 @@ func TestAFirewallThatDropsForwardedPacketsAfterUp(t *testing.T) {
 }
 
 func TestAGatewayThatCannotPassFirewalldSaysWhatToDo(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "", "Masquerade = yes\n")
 	f.gateway.Input(`table inet firewalld { chain filter_FORWARD { type filter hook forward priority 10; policy accept;
 		ct state { established, related } accept; reject with icmpx admin-prohibited; }; }`, "nft", "-f", "-")
@@ -202,6 +205,7 @@ func TestAGatewayThatCannotPassFirewalldSaysWhatToDo(t *testing.T) {
 }
 
 func TestAGatewayKeepsItsDefaultRouteFromRouterAdvertisements(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "", "Masquerade = yes\n")
 	f.gateway.Run("ip", "-6", "route", "del", "default")
 	f.gateway.Run("sysctl", "-qw", "net.ipv6.conf.eth2.accept_ra=1")
@@ -225,6 +229,7 @@ func TestAGatewayKeepsItsDefaultRouteFromRouterAdvertisements(t *testing.T) {
 }
 
 func TestTwoGatewaysOnOneHostInAllOrders(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "", "Masquerade = yes\n")
 	f.gateway.Input("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }", "nft", "-f", "-")
 	other := newPair(t)
@@ -257,6 +262,7 @@ func TestTwoGatewaysOnOneHostInAllOrders(t *testing.T) {
 }
 
 func TestAFaultOrAKillAtAnyStepOfALockedGatewayLeavesNothing(t *testing.T) {
+	t.Parallel()
 	w := newFullWorld(t, 1)
 	w.client.Input("table inet filter { chain forward { type filter hook forward priority 0; policy drop; }; }\n", "nft", "-f", "-")
 	n := w.failAtEveryStep(w.file("full", 0, everything, "KillSwitch = yes\nKillSwitchAllow = lan\nMasquerade = eth0, eth1\n"),
@@ -265,6 +271,7 @@ func TestAFaultOrAKillAtAnyStepOfALockedGatewayLeavesNothing(t *testing.T) {
 }
 
 func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct{ prepare, lines, words, hint string }{
 		"kill switch without nftables": {"", "KillSwitch = yes\n", "this kernel lacks nftables", ""},
 		"gateway without nftables":     {"", "Masquerade = yes\n", "this kernel lacks nftables", ""},
@@ -292,6 +299,7 @@ func TestAGatewayOrKillSwitchThatCannotBeMadeIsSaidAndNothingIsLeft(t *testing.T
 }
 
 func TestAGatewayTellsBothEndsWhatFits(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		lines               string
 		atServer, atServer6 int // what the client's first packet says

@@ -80,6 +80,7 @@ func (f *friends) mustLeak(t *testing.T) {
 }
 
 func TestNothingLeavesPastATunnelWithAKillSwitch(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct{ name, allowed string }{{"both families", "0.0.0.0/0, ::/0"}, {"IPv4 in the tunnel, IPv6 blocked", "0.0.0.0/0"}} {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFriends(t, 1500, "", "Masquerade = yes\n")
@@ -154,6 +155,7 @@ func TestNothingLeavesPastATunnelWithAKillSwitch(t *testing.T) {
 }
 
 func TestUnlockLiftsTheKillSwitchOfADeadTunnel(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "KillSwitch = yes\n", "")
 	before := wholeState(f.client)
 	if out := f.client.Run(binary, "unlock"); !strings.Contains(out, "no kill switch is in force") {
@@ -177,6 +179,7 @@ func TestUnlockLiftsTheKillSwitchOfADeadTunnel(t *testing.T) {
 }
 
 func TestAKillSwitchLetsLocalNetworksPassIfToldTo(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "KillSwitch = yes\nKillSwitchAllow = lan, 192.0.2.1\n", "")
 	f.client.Address("192.168.7.2/24", "eth0")
 	f.firewall.Address("192.168.7.1/24", "eth0")
@@ -192,6 +195,7 @@ func TestAKillSwitchLetsLocalNetworksPassIfToldTo(t *testing.T) {
 }
 
 func TestAKillSwitchInForceIsToldToOtherTunnels(t *testing.T) {
+	t.Parallel()
 	f := newFriends(t, 1500, "KillSwitch = yes\n", "")
 	before := wholeState(f.client)
 	a := up(f.client, f.clientConf)
@@ -207,6 +211,7 @@ func TestAKillSwitchInForceIsToldToOtherTunnels(t *testing.T) {
 }
 
 func TestTheEndpointsNameIsLookedUpPastTheKillSwitchAndNoOther(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "KillSwitch = yes\nDNS = "+innerB+"\n")
 	a := up(r.alpha, r.alphaConf)
 	ping(t, r.alpha, innerB, 1)
@@ -230,6 +235,7 @@ func TestTheEndpointsNameIsLookedUpPastTheKillSwitchAndNoOther(t *testing.T) {
 }
 
 func TestAReloadDoesNotTakeAwayTheMark(t *testing.T) {
+	t.Parallel()
 	for _, lines := range []string{"", "KillSwitch = yes\n"} {
 		f := newFriends(t, 1500, lines, "Masquerade = yes\n")
 		lab.Need(t, "wg")

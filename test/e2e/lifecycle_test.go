@@ -134,7 +134,6 @@ func TestBrokenFilesLeaveNothingBehind(t *testing.T) {
 		{"bad table", good + "Table = nosuchtable\n", "4", "nosuchtable"},
 		{"DNS", good + "DNS = 10.9.0.1:53\n", "4", "DNS"},
 		{"SaveConfig", good + "SaveConfig = true\n", "4", "SaveConfig"},
-		{"default route", good + section + "AllowedIPs = 0.0.0.0/0\n", "6", "Table"},
 		{"peer without key", good + "[Peer]\nAllowedIPs = 10.9.0.2/32\n", "4", "PublicKey"},
 		{"same peer twice", good + section + section, "7", "5"},
 		{"same prefix twice", good + section + "AllowedIPs = 10.9.0.2/32\n[Peer]\nPublicKey = " + self.public[:0] + newPair(t).public + "\nAllowedIPs = 10.9.0.2/32\n", "9", "6"},

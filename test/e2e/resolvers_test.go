@@ -64,6 +64,7 @@ func await(t *testing.T, what string, done func() bool) {
 }
 
 func TestOpenresolvIsToldAndToldOtherwise(t *testing.T) {
+	t.Parallel()
 	dir := unpack(t, "openresolv")
 	r := newResolving(t, "DNS = "+innerB+", corp.example\n")
 	overlay(t, r.alpha, dir)
@@ -93,6 +94,7 @@ func TestOpenresolvIsToldAndToldOtherwise(t *testing.T) {
 }
 
 func TestDebiansResolvconfIsToldAndToldOtherwise(t *testing.T) {
+	t.Parallel()
 	dir := unpack(t, "resolvconf")
 	r := newResolving(t, "DNS = "+innerB+", corp.example\n")
 	overlay(t, r.alpha, dir)
@@ -145,6 +147,7 @@ func resolvedTells(r *resolving) string {
 }
 
 func TestSystemdResolvedAsksTheTunnelForEverything(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+", corp.example\n")
 	withResolved(t, r)
 	before := r.resolved() + resolvedTells(r)
@@ -166,6 +169,7 @@ func TestSystemdResolvedAsksTheTunnelForEverything(t *testing.T) {
 }
 
 func TestSystemdResolvedAsksTheTunnelForItsDomainsAlone(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+", ~corp.example\n")
 	withResolved(t, r)
 	before := r.resolved() + resolvedTells(r)
@@ -189,6 +193,7 @@ func TestSystemdResolvedAsksTheTunnelForItsDomainsAlone(t *testing.T) {
 }
 
 func TestAnotherNamespacesResolvedIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	r := newResolving(t, "DNS = "+innerB+"\n")
 	withResolved(t, r)
 	// The bus is in sight, and the interface 1 of resolved's is not ours.
@@ -204,6 +209,7 @@ func TestAnotherNamespacesResolvedIsLeftAlone(t *testing.T) {
 }
 
 func TestEverythingThroughTheTunnelTakesNamesAlong(t *testing.T) {
+	t.Parallel()
 	for _, by := range []string{"/etc/resolv.conf", "systemd-resolved"} {
 		t.Run(filepath.Base(by), func(t *testing.T) {
 			lab.Need(t, "tcpdump")

@@ -7,6 +7,7 @@ import (
 )
 
 func TestWhatIsBoundToAnAddressOfTheTunnelGoesThroughIt(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, "", outerB+":51820")
 	h.beta.Address("10.77.0.1/32", "lo")
 	h.beta.Address("fd77::1/128", "lo")
