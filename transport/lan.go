@@ -186,7 +186,7 @@ func (n *lan) mayFlood(from *port, frames int, now time.Duration) int {
 	for {
 		full := from.floods.Load()
 		begin := max(time.Duration(full), now)
-		allowed := min(frames, int((now+time.Second-begin)/interval))
+		allowed := min(frames, max(0, int((now+time.Second-begin)/interval))) // another lane's now may be later
 		if !from.floods.CompareAndSwap(full, int64(begin+time.Duration(allowed)*interval)) {
 			continue
 		}

@@ -284,3 +284,20 @@ func BenchmarkOutboundFrames(b *testing.B) {
 		b.Error("the header is not as long as the frame")
 	}
 }
+
+func TestALaneWhoseTimeIsBehindFloodsNothingMore(t *testing.T) {
+	ends, clock := star(t, 2)
+	n := ends[0].lan
+	n.setStormLimit(DefaultStormLimit)
+	if got := n.mayFlood(n.local, 3000, *clock+10*time.Millisecond); got != DefaultStormLimit {
+		t.Errorf("%d may be flooded, want %d", got, DefaultStormLimit)
+	}
+	f := splitFrames(broadcast(tcpFrame(1, 0, 100)))
+	ends[0].lanes[0].outbound(f.first, f.rest, f.partial, *clock) // it began before the other lane
+	if dropped := ends[0].drops[dropStorm].Load(); dropped != 1001 || len(ends[0].wire.sent) > 0 {
+		t.Errorf("%d dropped, %d sent; want 1001 and none", dropped, len(ends[0].wire.sent))
+	}
+	if got := n.mayFlood(n.local, 100, *clock+20*time.Millisecond); got != 20 {
+		t.Errorf("%d may be flooded 10 ms later, want 20", got)
+	}
+}
