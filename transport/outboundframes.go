@@ -10,7 +10,7 @@ import (
 
 // The way of a frame out differs from a packet's (outbound.go) in what becomes of a run:
 //
-//  1. Frames from one station to one other, or group, in one VLAN are a run.
+//  1. Frames of one type from one station to one other, or group, in one VLAN are a run.
 //  2. The station is learned: it is on our side.
 //  3. What bridges do not forward goes no further, nor what is for our own side.
 //  4. A run for a station that is known goes to its peer.

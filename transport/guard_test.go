@@ -1,0 +1,54 @@
+package transport
+
+import (
+	"testing"
+	"time"
+
+	"stunnel/transport/extension"
+)
+
+// says has e send frames to a peer just so, as nobody does who switches them.
+func (e *end) says(to *end, now time.Duration, frames ...[]byte) {
+	var plaintexts [][]byte
+	for _, f := range frames {
+		plaintexts = append(plaintexts, append(extension.AppendHeader(nil, extension.KindFrame, 0, len(f)), f...))
+	}
+	e.to(to).sendNow(plaintexts, now)
+	e.pass(to)
+}
+
+// probeFrame is a probe of somebody else's, with tags that bear no VLAN.
+func probeFrame(source MAC, tags, payload int) []byte {
+	f := append(append([]byte(nil), probeGroup[:]...), source[:]...)
+	for range tags {
+		f = append(f, 0x81, 0, 0xe0, 0)
+	}
+	return append(append(f, probeType>>8, probeType&0xff), make([]byte, payload)...)
+}
+
+func TestProbesOfAllLengthsInOneBurstAreLookedAtEachByItself(t *testing.T) {
+	source := MAC{2, 0, 0, 0, 0, 9}
+	other := probeFrame(source, 0, 46)
+	other[13]++ // for the same group, and no probe
+	all := [][]byte{probeFrame(source, 2, 0), probeFrame(source, 0, 0), probeFrame(source, 1, 46), probeFrame(source, 0, 23), other, probeFrame(source, 0, 46)}
+	ends, clock := star(t, 2)
+	a, b := ends[0], ends[1]
+	b.says(a, *clock, all...)
+	f := splitFrames(all...)
+	a.lanes[0].outbound(f.first, f.rest, f.partial, *clock)
+	a.pass(b)
+	for i, e := range ends {
+		if n := len(e.stack.written); n != len(all) {
+			t.Errorf("%d frames came to end %d, want %d", n, i, len(all))
+		}
+		others := 0
+		for _, station := range e.lan.table.All(*clock) {
+			if station.MAC == source {
+				others++
+			}
+		}
+		if others != 1 {
+			t.Errorf("end %d has learned the source %d times, want once, of what is no probe", i, others)
+		}
+	}
+}
