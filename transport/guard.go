@@ -176,7 +176,8 @@ func (l *lane) probesOut(h *ethernet.Header, f frames, sock Socket, now time.Dur
 	}
 }
 
-// probesIn takes probes that came from p.
+// probesIn takes probes that came from p. No station is learned of those, so that of others
+// passes as from ours: else a peer could have bridges here believe that any address is its.
 func (l *lane) probesIn(p *peer, h *ethernet.Header, run []arrival, now time.Duration) {
 	n := l.tunnel.lan
 	for i := range run {
@@ -184,6 +185,7 @@ func (l *lane) probesIn(p *peer, h *ethernet.Header, run []arrival, now time.Dur
 		case fresh:
 			n.stopFlooding(p.port, now)
 		case !ours && p.port.probes.Allow(now):
+			copy(run[i].plaintext[FrameRoom+len(h.Destination):], n.guard.source[:])
 			if n.forward.Load() {
 				f := l.relay(run[i : i+1])
 				l.floodTo(anyPeer, p.port, l.relayer, l.socket(), f, now)

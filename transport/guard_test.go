@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"stunnel/transport/ethernet"
 	"stunnel/transport/extension"
 )
 
@@ -49,6 +50,26 @@ func TestProbesOfAllLengthsInOneBurstAreLookedAtEachByItself(t *testing.T) {
 		}
 		if others != 1 {
 			t.Errorf("end %d has learned the source %d times, want once, of what is no probe", i, others)
+		}
+	}
+}
+
+// What a peer sends as a probe passes port security, so it must not bring an address along:
+// the bridges behind would believe that its station is there.
+func TestAProbeBringsNoAddressOfThePeersChoice(t *testing.T) {
+	ends, clock := star(t, 3)
+	h, a, b := ends[0], ends[1], ends[2]
+	victim := MAC{2, 0, 0, 0, 0, 1}
+	a.says(h, *clock, probeFrame(victim, 0, 46), probeFrame(victim, 1, 46))
+	h.pass(b)
+	for _, e := range []*end{h, b} {
+		if len(e.stack.written) != 2 {
+			t.Fatalf("%d probes came, want 2", len(e.stack.written))
+		}
+		for _, f := range e.stack.written {
+			if header, ok := ethernet.Parse(f); !ok || header.Source != e.lan.guard.source || header.Destination != probeGroup {
+				t.Errorf("a probe came out as from %v to %v", header.Source, header.Destination)
+			}
 		}
 	}
 }
