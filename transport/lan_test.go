@@ -301,3 +301,20 @@ func TestALaneWhoseTimeIsBehindFloodsNothingMore(t *testing.T) {
 		t.Errorf("%d may be flooded 10 ms later, want 20", got)
 	}
 }
+
+func TestAGoodbyeBehindFramesLeavesNoStationOfTheirs(t *testing.T) {
+	ends, clock := star(t, 2)
+	h, a := ends[0], ends[1]
+	frame := broadcast(tcpFrame(1, 0, 100))
+	a.to(h).sendNow([][]byte{
+		append(extension.AppendHeader(nil, extension.KindFrame, 0, len(frame)), frame...),
+		extension.AppendGoodbye(nil, extension.GoingDown, a.to(h).instance),
+	}, *clock)
+	a.pass(h)
+	if len(h.stack.written) != 1 || h.to(a).sessions.current.Load() != nil {
+		t.Fatalf("%d frames came, and the goodbye was not heard", len(h.stack.written))
+	}
+	if n := h.lan.table.Stations(); n != 0 {
+		t.Errorf("%d stations are known, want 0", n)
+	}
+}
