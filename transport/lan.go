@@ -143,7 +143,7 @@ func (n *lan) learn(from *port, h *ethernet.Header, frames int, now time.Duratio
 	case fdb.Full:
 		from.unlearned.Add(uint64(frames))
 		n.tell(clueMACLimit, from, h, now)
-		if n.secure.Load() { // an address that is not known to be its own
+		if n.secure.Load() && !from.Trusted { // an address that is not known to be its own
 			from.drops().add(dropClaimedAddress, frames)
 			return false
 		}

@@ -318,3 +318,22 @@ func TestAGoodbyeBehindFramesLeavesNoStationOfTheirs(t *testing.T) {
 		t.Errorf("%d stations are known, want 0", n)
 	}
 }
+
+func TestWithPortSecurityOurOwnSideMayHaveMoreStationsThanThereIsRoomFor(t *testing.T) {
+	ends, clock := star(t, 2)
+	on, one := true, 1
+	for _, e := range ends {
+		if err := e.Configure(Config{PortSecurity: &on, MACLimit: &one}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := splitFrames(broadcast(tcpFrame(1, 0, 100)), broadcast(tcpFrame(2, 0, 100)))
+	ends[1].lanes[0].outbound(f.first, f.rest, f.partial, *clock)
+	if n := len(ends[1].wire.sent); n != 2 {
+		t.Errorf("%d frames of our own side left, want 2", n)
+	}
+	ends[1].pass(ends[0])
+	if n := len(ends[0].stack.written); n != 1 {
+		t.Errorf("%d frames of the peer came, want 1", n)
+	}
+}
