@@ -337,3 +337,26 @@ func TestWithPortSecurityOurOwnSideMayHaveMoreStationsThanThereIsRoomFor(t *test
 		t.Errorf("%d frames of the peer came, want 1", n)
 	}
 }
+
+func TestAnAddressIsPinnedToOnePeerOnly(t *testing.T) {
+	ends, _ := star(t, 3)
+	h, a, b := ends[0], ends[1], ends[2]
+	one, none := []MAC{{2, 0, 0, 0, 0, 1}}, []MAC{}
+	give := func(e *end, macs []MAC) PeerConfig { return PeerConfig{PublicKey: e.key.Public(), MACs: &macs} }
+	for _, c := range []struct {
+		name  string
+		peers []PeerConfig
+		ok    bool
+	}{
+		{"to one", []PeerConfig{give(a, one)}, true},
+		{"to it again", []PeerConfig{give(a, one)}, true},
+		{"to another", []PeerConfig{give(b, one)}, false},
+		{"from one to the other", []PeerConfig{give(b, one), give(a, none)}, true},
+		{"to both", []PeerConfig{give(b, one), give(a, one)}, false},
+		{"when its peer is removed", []PeerConfig{{PublicKey: b.key.Public(), Remove: true}, give(a, one)}, true},
+	} {
+		if err := h.Configure(Config{Peers: c.peers}); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}

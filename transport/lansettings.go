@@ -2,8 +2,11 @@ package transport
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
+
+	"stunnel/crypto"
 )
 
 // The most that settings may be: memory, and what a Duration can have.
@@ -24,7 +27,7 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 	case c.StormLimit != nil && (*c.StormLimit < 0 || *c.StormLimit > maxStormLimit):
 		return fmt.Errorf("storm limit of %d is not from 0 to %d: %w", *c.StormLimit, maxStormLimit, syscall.EINVAL)
 	}
-	owners := make(map[MAC]int)
+	owners := t.pinnedBeside(c)
 	for i := range c.Peers {
 		p := &c.Peers[i]
 		if t.lan != nil && p.Extensions != nil && *p.Extensions == ExtensionsOff {
@@ -37,13 +40,32 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 			if !a.IsStation() {
 				return fmt.Errorf("%v is no address that one station can have: %w", a, syscall.EINVAL)
 			}
-			if first, again := owners[a]; again && c.Peers[first].PublicKey != p.PublicKey {
+			if first, again := owners[a]; again && first != p.PublicKey {
 				return fmt.Errorf("%v is given to two peers: %w", a, syscall.EINVAL)
 			}
-			owners[a] = i
+			owners[a] = p.PublicKey
 		}
 	}
 	return nil
+}
+
+// pinnedBeside are the peers that addresses stay pinned to whatever c says of others. mu is
+// held.
+func (t *Tunnel) pinnedBeside(c *Config) map[MAC]crypto.PublicKey {
+	owners := make(map[MAC]crypto.PublicKey)
+	if t.lan == nil || c.ReplacePeers {
+		return owners
+	}
+	for _, p := range t.peers.all() {
+		given := func(c PeerConfig) bool { return c.PublicKey == p.publicKey && (c.Remove || c.MACs != nil) }
+		if p.port.pinned == nil || slices.ContainsFunc(c.Peers, given) {
+			continue
+		}
+		for _, a := range *p.port.pinned {
+			owners[a] = p.publicKey
+		}
+	}
+	return owners
 }
 
 // configureEthernet applies what is of tap mode; in tun mode there is nothing that it could
