@@ -73,3 +73,25 @@ func TestAProbeBringsNoAddressOfThePeersChoice(t *testing.T) {
 		}
 	}
 }
+
+func TestProbesOfOthersCostNoTag(t *testing.T) {
+	var g guard
+	g.init()
+	var own [][]byte
+	for range probesKnown + 1 {
+		own = append(own, g.next(time.Hour)[ethernet.HeaderSize:])
+	}
+	for i, payload := range own {
+		ours, fresh := g.check(payload, time.Hour+probeValid)
+		if ours != (i > 0) || fresh != (i == probesKnown) {
+			t.Errorf("probe %d of %d: ours %v, fresh %v", i, len(own), ours, fresh)
+		}
+	}
+	if _, fresh := g.check(own[probesKnown], time.Hour+probeValid+1); fresh {
+		t.Error("a probe is fresh for too long")
+	}
+	foreign := make([]byte, probePayload)
+	if n := testing.AllocsPerRun(100, func() { g.check(foreign, time.Hour) }); n != 0 {
+		t.Errorf("%v allocations for each", n)
+	}
+}
