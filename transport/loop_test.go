@@ -1,10 +1,14 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
+
+	"stunnel/transport/socket"
 )
 
 // datagram is an inner UDP packet between two ends, with options bytes in front
@@ -87,5 +91,36 @@ func TestWhatIsRoutedBackIntoTheTunnelIsDroppedAndTheRestSent(t *testing.T) {
 			t.Errorf("mask %05b: %d packets arrived, %d were dropped", mask, len(b.stack.written), got)
 		}
 		*clock += time.Millisecond
+	}
+}
+
+func TestFramesOfWhatTheTunnelItselfSendsAreDroppedAndTheRestSent(t *testing.T) {
+	ends, clock := star(t, 2)
+	h, a := ends[0], ends[1]
+	ours := netip.AddrPortFrom(a.addr.Addr(), a.wire.Port())
+	carrying := func(packet []byte) []byte {
+		return append(tcpFrame(1, 2, 60)[:14:14], packet...)
+	}
+	own := carrying(datagram(ours, h.addr, 0))
+	neighbours := carrying(datagram(netip.AddrPortFrom(netip.MustParseAddr("192.0.2.77"), a.wire.Port()), h.addr, 0))
+	elsewhere := carrying(datagram(ours, netip.MustParseAddrPort("192.0.2.99:51820"), 0))
+	cut := own[:36]
+	for _, known := range []bool{false, true} { // our address
+		path := socket.Path{Remote: h.addr}
+		if known {
+			path.Local = ours.Addr()
+		}
+		a.to(h).path.Store(&path)
+		h.stack.written = nil
+		f := splitFrames(own, neighbours, own, elsewhere, cut, own)
+		a.lanes[0].outbound(f.first, f.rest, f.partial, *clock)
+		a.pass(h)
+		want, dropped := [][]byte{own, neighbours, own, elsewhere, cut, own}, uint64(0)
+		if known {
+			want, dropped = [][]byte{neighbours, elsewhere, cut}, 3
+		}
+		if n := a.to(h).drops[dropRoutingLoop].Load(); n != dropped || !slices.EqualFunc(h.stack.written, want, bytes.Equal) {
+			t.Errorf("our address known %v: %d frames came, want %d; %d dropped, want %d", known, len(h.stack.written), len(want), n, dropped)
+		}
 	}
 }
