@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"stunnel/crypto"
 	"stunnel/transport/ethernet"
 )
 
@@ -65,15 +66,15 @@ func isUDPFrom(b []byte, port uint16) bool {
 
 // dropSealed takes out of a run of frames those that the tunnel itself has sent: the way to
 // a peer's endpoint leads over the bridge, and from there into the tunnel. Other hosts on
-// our side may use the same ports, so what is ours is told by our address too, which is
-// known once the peer has sent to it.
+// our side may use the same ports, and our address may be any that this host has, so what
+// is ours is told by the peer's receiver index too.
 func (t *Tunnel) dropSealed(h *ethernet.Header, f frames, sock Socket) frames {
 	if h.Type != ethernet.TypeIPv4 && h.Type != ethernet.TypeIPv6 {
 		return f
 	}
 	port, kept := sock.Port(), 0
 	for i, b := range f.first {
-		if p := t.sealedFor(b[FrameRoom+h.Size:], port); p != nil {
+		if p := t.sealedFor(b[FrameRoom+h.Size:], f.rest[i], port); p != nil {
 			p.drops.add(dropRoutingLoop, 1)
 			continue
 		}
@@ -85,17 +86,37 @@ func (t *Tunnel) dropSealed(h *ethernet.Header, f frames, sock Socket) frames {
 	return f.slice(0, kept)
 }
 
-// sealedFor is the peer to which the tunnel has sent the packet that begins with b; nil: it
-// has not.
-func (t *Tunnel) sealedFor(b []byte, port uint16) *peer {
-	if !isUDPFrom(b, port) {
+// sealedFor is the peer to which the tunnel has sent the packet that is first followed by
+// rest; nil: it has not.
+func (t *Tunnel) sealedFor(first, rest []byte, port uint16) *peer {
+	if !isUDPFrom(first, port) {
+		return nil
+	}
+	index, ok := receiverOf(first, rest)
+	if !ok {
 		return nil
 	}
 	for _, p := range t.peers.all() {
-		path := p.path.Load()
-		if path != nil && isSealed(b, path.Remote, port) && path.Local.WithZone("") == sourceAddress(b) {
+		path, s := p.path.Load(), p.sessions.current.Load()
+		if path != nil && s != nil && s.RemoteIndex() == index && isSealed(first, path.Remote, port) {
 			return p
 		}
 	}
 	return nil
+}
+
+// receiverOf is that of the transport message in a UDP packet that is first followed by
+// rest; false: there is none in it.
+func receiverOf(first, rest []byte) (crypto.Index, bool) {
+	at := ipv6HeaderSize + udpHeaderSize
+	if first[0]>>4 == 4 {
+		at = int(first[0]&15)*4 + udpHeaderSize
+	}
+	var head [8]byte
+	n := copy(head[:], first[min(at, len(first)):])
+	copy(head[n:], rest[min(max(at-len(first), 0), len(rest)):])
+	if crypto.MessageType(head[0]) != crypto.TypeTransport {
+		return 0, false
+	}
+	return crypto.Receiver(head[:]), true
 }
