@@ -30,6 +30,7 @@ type pair struct {
 	partial     atomic.Int64 // of them
 	longest     atomic.Int64 // train
 	trusting    atomic.Bool  // packets stay partial on the wire
+	unheard     int          // wrong checksums that are none, see TestTunnelsMadeOnThisHostCarryStreamsWhole
 }
 
 func newPair(t testing.TB, o Options) *pair {

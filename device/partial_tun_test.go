@@ -34,7 +34,7 @@ func newTrustingPair(t *testing.T) (p *pair, home netns.NsHandle) {
 // sound fails if a host has seen a wrong checksum or a queue has dropped one.
 func (p *pair) sound(t *testing.T, others ...netns.NsHandle) {
 	t.Helper()
-	if n := p.sumErrors(t, others...); n != 0 {
+	if n := p.sumErrors(t, others...) - p.unheard; n != 0 {
 		t.Errorf("%d wrong checksums", n)
 	}
 	for _, tun := range []*TUN{p.here, p.there} {
@@ -95,6 +95,11 @@ func TestTunnelsMadeOnThisHostCarryStreamsWhole(t *testing.T) {
 				must(t, h.AddrAdd(l, a))
 				must(t, h.LinkSetUp(l))
 				local, remote = remote, local
+			}
+			// VXLAN without sums, over IPv6: what one end's interface has said before the
+			// other end's was up found no socket there, and so counts as a wrong sum.
+			if c.name == "VXLAN over IPv6" {
+				p.unheard = p.sumErrors(t)
 			}
 			to := []string{"172.31.0.2:80", "[fd31::2]:80"}
 			switch {

@@ -2,11 +2,8 @@ package transport
 
 import (
 	"fmt"
-	"slices"
 	"syscall"
 	"time"
-
-	"stunnel/crypto"
 )
 
 // The most that settings may be: memory, and what a Duration can have.
@@ -27,7 +24,7 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 	case c.StormLimit != nil && (*c.StormLimit < 0 || *c.StormLimit > maxStormLimit):
 		return fmt.Errorf("storm limit of %d is not from 0 to %d: %w", *c.StormLimit, maxStormLimit, syscall.EINVAL)
 	}
-	owners := t.pinnedBeside(c)
+	owners := make(map[MAC]int)
 	for i := range c.Peers {
 		p := &c.Peers[i]
 		if t.lan != nil && p.Extensions != nil && *p.Extensions == ExtensionsOff {
@@ -37,35 +34,38 @@ func (t *Tunnel) checkEthernet(c *Config) error {
 			continue
 		}
 		for _, a := range *p.MACs {
+			if owner := t.pinnedTo(a, c); owner != nil && owner.publicKey != p.PublicKey {
+				return fmt.Errorf("%v is the address of another peer, %v: %w", a, owner.publicKey, syscall.EINVAL)
+			}
 			if !a.IsStation() {
 				return fmt.Errorf("%v is no address that one station can have: %w", a, syscall.EINVAL)
 			}
-			if first, again := owners[a]; again && first != p.PublicKey {
+			if first, again := owners[a]; again && c.Peers[first].PublicKey != p.PublicKey {
 				return fmt.Errorf("%v is given to two peers: %w", a, syscall.EINVAL)
 			}
-			owners[a] = p.PublicKey
+			owners[a] = i
 		}
 	}
 	return nil
 }
 
-// pinnedBeside are the peers that addresses stay pinned to whatever c says of others. mu is
-// held.
-func (t *Tunnel) pinnedBeside(c *Config) map[MAC]crypto.PublicKey {
-	owners := make(map[MAC]crypto.PublicKey)
+// pinnedTo is the peer that has an address among its MACs, and still has when c is applied;
+// nil: none.
+func (t *Tunnel) pinnedTo(a MAC, c *Config) *peer {
 	if t.lan == nil || c.ReplacePeers {
-		return owners
+		return nil
 	}
-	for _, p := range t.peers.all() {
-		given := func(c PeerConfig) bool { return c.PublicKey == p.publicKey && (c.Remove || c.MACs != nil) }
-		if p.port.pinned == nil || slices.ContainsFunc(c.Peers, given) {
-			continue
-		}
-		for _, a := range *p.port.pinned {
-			owners[a] = p.publicKey
+	owner := t.lan.table.Pinned(a)
+	if owner == nil {
+		return nil
+	}
+	p := owner.Owner.peer
+	for i := range c.Peers {
+		if change := &c.Peers[i]; change.PublicKey == p.publicKey && (change.Remove || change.MACs != nil) {
+			return nil // what it gets instead is looked at there
 		}
 	}
-	return owners
+	return p
 }
 
 // configureEthernet applies what is of tap mode; in tun mode there is nothing that it could

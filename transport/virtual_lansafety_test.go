@@ -170,6 +170,36 @@ func TestAddressesThatArePinnedComeFromTheirPeerOnly(t *testing.T) {
 	})
 }
 
+func TestAnAddressIsPinnedToOnePeerOnly(t *testing.T) {
+	inLAN(t, 3, func(w *world, s []*end) {
+		one, two, none := []transport.MAC{station(1)}, []transport.MAC{station(2)}, []transport.MAC{}
+		b, c := s[1].public, s[2].public
+		pins := func(peers ...transport.PeerConfig) error {
+			return s[0].tunnel.Configure(transport.Config{Peers: peers})
+		}
+		for i, step := range []struct {
+			peers []transport.PeerConfig
+			right bool
+		}{
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &one}, {PublicKey: c, MACs: &one}}, false},
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &one}, {PublicKey: c, MACs: &two}}, true},
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &one}}, true},
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &two}}, false},
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &two}, {PublicKey: c, MACs: &one}}, true},
+			{[]transport.PeerConfig{{PublicKey: b, MACs: &none}, {PublicKey: c, MACs: &two}}, true},
+			{[]transport.PeerConfig{{PublicKey: b, Remove: true}, {PublicKey: c, MACs: &one}}, true},
+			{[]transport.PeerConfig{{PublicKey: c, MACs: &[]transport.MAC{everybody}}}, false},
+		} {
+			if err := pins(step.peers...); (err == nil) != step.right {
+				t.Errorf("step %d: %v", i, err)
+			}
+		}
+		if got := s[0].peer(c).Port.MACs; !slices.Equal(got, one) {
+			t.Errorf("%v, want %v", got, one)
+		}
+	})
+}
+
 func TestAStationThatFlapsIsHeldAndReported(t *testing.T) {
 	inWorld(t, func(w *world) {
 		log := w.logged()

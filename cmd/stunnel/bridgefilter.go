@@ -39,8 +39,9 @@ var familyNames = map[nftables.TableFamily]string{
 	nftables.TableFamilyARP: "arp", nftables.TableFamilyBridge: "bridge",
 }
 
-// bridgeFilterWarnings say what would drop frames that the bridge forwards, each with the command that mends it.
-func bridgeFilterWarnings(bridge string) []string {
+// bridgeFilterWarnings say what would drop frames that the bridge forwards from or to its port, each with the command that
+// mends it.
+func bridgeFilterWarnings(bridge, port string) []string {
 	on := make(map[string]bool)
 	for _, f := range frameFilters {
 		text, err := os.ReadFile("/proc/sys/net/bridge/" + f.sysctl)
@@ -54,7 +55,7 @@ func bridgeFilterWarnings(bridge string) []string {
 	case err != nil:
 		return nil // no nf_tables here
 	}
-	return filterWarnings(bridge, on, chains)
+	return filterWarnings(bridge, port, on, chains)
 }
 
 // onlyOn are the switches that are on, in their order.
@@ -68,9 +69,13 @@ func onlyOn(on map[string]bool) (names []string) {
 }
 
 // filterWarnings judges the chains, where these switches are on.
-func filterWarnings(bridge string, on map[string]bool, chains []forwardChain) (warnings []string) {
+func filterWarnings(bridge, port string, on map[string]bool, chains []forwardChain) (warnings []string) {
 	for _, c := range chains {
-		why := c.drops(bridge)
+		about := bridge // for chains of routed packets the bridge is the interface
+		if c.Table.Family == nftables.TableFamilyBridge {
+			about = port
+		}
+		why := c.drops(about)
 		if why == "" {
 			continue
 		}
@@ -78,7 +83,7 @@ func filterWarnings(bridge string, on map[string]bool, chains []forwardChain) (w
 		where := fmt.Sprintf("%s %s %s", family, c.Table.Name, c.Name)
 		if c.Table.Family == nftables.TableFamilyBridge {
 			warnings = append(warnings, fmt.Sprintf("the chain %s (%s) may drop frames that %s forwards: "+
-				"nft insert rule %s ibrname %s accept", where, why, bridge, where, bridge))
+				"nft insert rule %s iifname %s accept; nft insert rule %s oifname %s accept", where, why, bridge, where, port, where, port))
 			continue
 		}
 		for _, f := range frameFilters {
@@ -120,13 +125,13 @@ func forwardChains() (found []forwardChain, err error) {
 	return found, nil
 }
 
-// drops says in words why frames of the bridge may not get through the chain; "" when they do. Rules that jump or compare are
+// drops says in words why frames of that interface may not get through the chain; "" when they do. Rules that jump or compare are
 // not followed: what they would do to which frame nobody can tell here.
-func (c *forwardChain) drops(bridge string) string {
+func (c *forwardChain) drops(about string) string {
 	for _, r := range c.rules {
 		verdict, always := judge(r)
 		switch {
-		case verdict == acceptVerdict && (always || names(r, bridge)):
+		case verdict == acceptVerdict && (always || isAbout(r, about)):
 			return ""
 		case verdict == dropVerdict && always:
 			return "a rule of it drops everything"
@@ -173,12 +178,12 @@ func judge(r *nftables.Rule) (v verdict, always bool) {
 	return v, always
 }
 
-// names says whether a rule is about frames of the bridge: by its name, or as iptables has it (-m physdev).
-func names(r *nftables.Rule, bridge string) bool {
+// isAbout says whether a rule is about packets of that interface: by its name, or of any bridge as iptables has it (-m physdev).
+func isAbout(r *nftables.Rule, name string) bool {
 	for _, e := range r.Exprs {
 		switch e := e.(type) {
 		case *expr.Cmp:
-			if e.Op == expr.CmpOpEq && bytes.Equal(bytes.TrimRight(e.Data, "\x00"), []byte(bridge)) {
+			if e.Op == expr.CmpOpEq && bytes.Equal(bytes.TrimRight(e.Data, "\x00"), []byte(name)) {
 				return true
 			}
 		case *expr.Match:

@@ -44,7 +44,8 @@ func TestAChainThatMayDropBridgedFramesIsNamedWithItsRemedy(t *testing.T) {
 		{"ARP", all, chainOf(arp, dropping), []string{"sysctl -w net.bridge.bridge-nf-call-arptables=0"}},
 		{"both families", all, chainOf(inet, dropping), []string{"bridge-nf-call-iptables=0", "bridge-nf-call-ip6tables=0"}},
 		{"one switch of two", all[:1], chainOf(inet, dropping), []string{"bridge-nf-call-iptables=0"}},
-		{"a bridge's own chain, whatever is called", nil, chainOf(bridge, dropping), []string{"nft insert rule bridge filter FORWARD ibrname br0 accept"}},
+		{"a bridge's own chain, whatever is called", nil, chainOf(bridge, dropping), []string{"nft insert rule bridge filter FORWARD iifname lan accept|nft insert rule bridge filter FORWARD oifname lan accept"}},
+		{"a bridge's own chain, mended", all, chainOf(bridge, dropping, ruleOf(append(iifname("lan"), accept)...)), nil},
 		{"a last rule that drops", all, chainOf(ip, accepting, ruleOf(&expr.Counter{}, drop)), []string{"a rule of it drops everything"}},
 		{"a last rule that rejects", all, chainOf(ip, accepting, ruleOf(&expr.Log{}, &expr.Reject{})), []string{"a rule of it drops everything"}},
 		{"iptables' REJECT", all, chainOf(ip, accepting, ruleOf(&expr.Counter{}, &expr.Target{Name: "REJECT"})), []string{"a rule of it drops everything"}},
@@ -59,7 +60,7 @@ func TestAChainThatMayDropBridgedFramesIsNamedWithItsRemedy(t *testing.T) {
 		for _, name := range all {
 			on[name] = slices.Contains(c.on, name)
 		}
-		got := filterWarnings("br0", on, []forwardChain{c.chain})
+		got := filterWarnings("br0", "lan", on, []forwardChain{c.chain})
 		if len(got) != len(c.want) {
 			t.Errorf("%s: %q", c.name, got)
 			continue

@@ -47,7 +47,7 @@ func checkCommand() *cli.Command {
 				if kind := kindOf(bridge); kind != "" && kind != "bridge" {
 					warnings = append(warnings, fmt.Sprintf("there is an interface %s, of kind %s, and a bridge is needed: up will refuse", bridge, kind))
 				}
-				warnings = append(warnings, bridgeFilterWarnings(bridge)...)
+				warnings = append(warnings, bridgeFilterWarnings(bridge, file.Name)...)
 			}
 			if why := cannotSplit(file); why != "" {
 				warnings = append(warnings, why)

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
+	"os"
 	"slices"
 	"strings"
 
@@ -93,6 +96,9 @@ func patient(arg string, running []string) (*doctor.Tunnel, error) {
 		if t.File, t.Faults = conf.Load(path); t.Faults != nil {
 			t.File = nil
 		}
+	}
+	if err := cmp.Or(fileErr, t.Faults); errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return nil, withHint(err, "try it as root: sudo stunnel doctor "+arg)
 	}
 	t.Lookup = net.DefaultResolver.LookupNetIP
 	if !slices.Contains(running, name) {

@@ -77,7 +77,7 @@ func (p *plan) bridgePort() {
 		if up, err := u.net.IsUp(bridge); err == nil && !up {
 			u.log.Warn(fmt.Sprintf("the bridge %s is down, and forwards nothing: ip link set %s up", bridge, bridge))
 		}
-		for _, w := range bridgeFilterWarnings(bridge) {
+		for _, w := range bridgeFilterWarnings(bridge, u.file.Name) {
 			u.log.Warn(w)
 		}
 		return nil

@@ -11,7 +11,6 @@ import (
 
 	"stunnel/cmd/internal/conf"
 	"stunnel/device/netconf"
-	"stunnel/transport"
 )
 
 // With Table = auto, allowed IPs in which the tunnel's own packets could go to an endpoint (0.0.0.0/0 most of all) do not get
@@ -110,7 +109,7 @@ func (u *upward) mark(ctx context.Context) error {
 	if err := u.takeMark(ctx, u.tunnel.engine.Status().FwMark); err != nil {
 		return err
 	}
-	if err := u.tunnel.engine.Configure(transport.Config{FwMark: &u.ownMark.Mark}); err != nil {
+	if err := u.tunnel.fixMark(u.ownMark.Mark); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
 	}
 	if !apart {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"stunnel/device/netconf"
-	"stunnel/transport"
 )
 
 // killSwitch is the first of all steps, and so the last that is taken back. up puts it in force (lock) before there is an
@@ -31,7 +30,7 @@ func (p *plan) killSwitch() {
 		p.file.Name, strings.Join(except, ", "), netconf.KillSwitchTable(p.file.Name))
 	// Look-ups of endpoints' names must pass it too, and they have the engine's mark.
 	p.do(func(_ context.Context, u *upward) error {
-		return u.tunnel.engine.Configure(transport.Config{FwMark: &u.ownMark.Mark})
+		return u.tunnel.fixMark(u.ownMark.Mark)
 	})
 }
 

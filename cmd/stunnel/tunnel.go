@@ -3,11 +3,13 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"stunnel/cmd/internal/control"
 	"stunnel/crypto"
@@ -34,10 +36,11 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
-	offload bool      // at the sockets; the device has been told
-	bridged bool      // the device is to be a port of a bridge
-	narrow  sync.Once // says that bursts could not be limited
-	lost    sync.Map  // names of offloads whose loss was told
+	offload bool          // at the sockets; the device has been told
+	bridged bool          // the device is to be a port of a bridge
+	narrow  sync.Once     // says that bursts could not be limited
+	lost    sync.Map      // names of offloads whose loss was told
+	mark    atomic.Uint32 // of its own packets, if it may not change; 0: it may
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -130,8 +133,20 @@ func (t *running) serve(l *net.UnixListener) (leave func()) {
 	}
 }
 
+// fixMark gives the tunnel's own packets a mark for as long as it runs: rules, and perhaps a kill switch, go by it.
+func (t *running) fixMark(mark uint32) error {
+	t.mark.Store(mark)
+	return t.engine.Configure(transport.Config{FwMark: &mark})
+}
+
 // Configure and Status make of t what control.Serve wants.
 func (t *running) Configure(c transport.Config) error {
+	if mark := t.mark.Load(); mark != 0 && c.FwMark != nil && *c.FwMark != mark {
+		if *c.FwMark != 0 { // wg syncconf takes away what is not in the file, and can't mean it
+			t.log.Warn("the mark stays as it is, since rules of this tunnel go by it; FwMark in the file, with down and up, changes it", "mark", fmt.Sprintf("0x%x", mark))
+		}
+		c.FwMark = &mark
+	}
 	if c.PrivateKey != nil && !c.PrivateKey.IsZero() {
 		for _, p := range t.engine.Status().Peers {
 			if p.PublicKey == c.PrivateKey.Public() {

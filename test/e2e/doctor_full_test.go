@@ -106,3 +106,24 @@ func TestOfTwoTunnelsForEverythingTheEarlierOneIsNotIll(t *testing.T) {
 		t.Errorf("who carries the traffic is not said: %+v", d.Notes)
 	}
 }
+
+func TestTheDoctorLooksAfterATunnelOfFrames(t *testing.T) {
+	h := newTwoTAPs(t, true, "")
+	a, b := up(h.alpha, h.alphaConf), up(h.beta, h.conf)
+	ping(t, h.alpha, innerB, 3)
+	met(t, a, b)
+	findsNothing(t, h.alpha, h.alphaConf)
+	findsNothing(t, h.beta)
+	// As a port of a bridge that shows what it passes on to a firewall for what is forwarded, as Docker has it.
+	if _, err := h.alpha.Try("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables=1"); err != nil {
+		t.Skip("needs a kernel with br_netfilter")
+	}
+	h.alpha.Run("ip", "link", "add", "br0", "type", "bridge")
+	h.alpha.Run("ip", "link", "set", "br0", "up")
+	h.alpha.Run("ip", "link", "set", "tun0", "master", "br0")
+	cure(t, h.alpha, h.alphaConf, []ailment{{"firewall_on_bridge",
+		func() {
+			h.alpha.Run("nft", "table ip filter { chain FORWARD { type filter hook forward priority 0; policy drop; }; }")
+		},
+		func() { h.alpha.Run("nft", "delete table ip filter") }}})
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -129,6 +130,16 @@ func TestTheDoctorFindsWhatUpWouldMeet(t *testing.T) {
 	drop := []string{"setpriv", "--bounding-set=-net_admin", "--inh-caps=-net_admin", "--", h.alphaConf}
 	if d := examine(t, h.alpha, drop...); !slices.Equal(d.ids(), []string{"no_rights"}) {
 		t.Errorf("root without CAP_NET_ADMIN: %+v", d)
+	}
+
+	// An ordinary user is told what could not be looked at, and that the file is root's.
+	nobody := []string{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--"}
+	h.alpha.Run("chmod", "755", h.Dir, filepath.Dir(h.Dir), filepath.Dir(binary))
+	if d := examine(t, h.alpha, nobody...); len(d.Findings) != 0 || len(d.Unread) == 0 {
+		t.Errorf("an ordinary user: %+v", d)
+	}
+	if out, err := h.alpha.Try(append(nobody[:len(nobody)-1:len(nobody)-1], binary, "doctor", h.alphaConf)...); err == nil || !strings.Contains(out, "sudo stunnel doctor") {
+		t.Errorf("root's file, and an ordinary user: %v\n%s", err, out)
 	}
 
 	h.alpha.Run("mount", "--bind", h.File("resolv.conf", "nameserver 127.0.0.1\n"), "/etc/resolv.conf")

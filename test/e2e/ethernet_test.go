@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -202,6 +203,52 @@ func TestTwoSitesAreOneNetworkOverABridge(t *testing.T) {
 			}
 			sameState(t, h.alpha, beforeA)
 			sameState(t, h.beta, beforeB)
+		})
+	}
+}
+
+// What check tells about a filter is true: frames are dropped, and its advice lets
+// them through.
+func TestTheAdviceAboutAFilterLetsFramesThrough(t *testing.T) {
+	lab.Need(t, "nft")
+	for _, c := range []struct {
+		name, family string
+		advice       *regexp.Regexp // what of the warning to run
+	}{
+		{"Docker's, by a sysctl", "ip", regexp.MustCompile(`sysctl -w net\.bridge\.bridge-nf-call-iptables=0`)},
+		{"Docker's, by a rule", "ip", regexp.MustCompile(`nft insert rule ip .* accept`)},
+		{"a bridge's own", "bridge", regexp.MustCompile(`nft insert rule bridge .* accept; nft insert rule bridge .* accept`)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			h := newTwoTAPs(t, false, "Bridge = br0\n")
+			one := site(t, h, h.alpha, "one", "lan1", "192.168.0.5", "fd68::5")
+			two := site(t, h, h.beta, "two", "lan2", "192.168.0.3", "fd68::3")
+			for vpn, lan := range map[*lab.Host]string{h.alpha: "lan1", h.beta: "lan2"} {
+				vpn.Run("ip", "link", "add", "br0", "type", "bridge")
+				vpn.Run("ip", "link", "set", lan, "master", "br0")
+				vpn.Run("ip", "link", "set", "br0", "up")
+			}
+			if c.family == "ip" && h.alpha.Run("sh", "-c", "cat /proc/sys/net/bridge/bridge-nf-call-iptables || true") != "1" {
+				t.Skip("NOT TESTED: needs br_netfilter, switched on: modprobe br_netfilter")
+			}
+			met(t, up(h.alpha, h.alphaConf), up(h.beta, h.conf))
+			ping(t, one, "192.168.0.3", 1)
+			h.alpha.Input("table "+c.family+" filter {\n chain FORWARD {\n type filter hook forward priority 0; policy drop;\n }\n}\n", "nft", "-f", "-")
+			if out, err := one.Try("ping", "-n", "-c", "3", "-i", "0.05", "-W", "1", "192.168.0.3"); err == nil {
+				t.Fatalf("a ping was answered through a filter that drops:\n%s", out)
+			}
+			warned := h.alpha.Run(binary, "check", h.alphaConf)
+			command := c.advice.FindString(warned)
+			if command == "" {
+				t.Fatalf("check gives no such advice:\n%s", warned)
+			}
+			h.alpha.Run("sh", "-c", command)
+			ping(t, one, "192.168.0.3", 3)
+			ping(t, two, "192.168.0.5", 3)
+			if again := h.alpha.Run(binary, "check", h.alphaConf); strings.Contains(again, "may drop") {
+				t.Errorf("after %s check still says:\n%s", command, again)
+			}
 		})
 	}
 }

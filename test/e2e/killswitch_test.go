@@ -228,3 +228,21 @@ func TestTheEndpointsNameIsLookedUpPastTheKillSwitchAndNoOther(t *testing.T) {
 	a.Stop()
 	r.finds(t, "www.isp.example", "192.0.2.67")
 }
+
+func TestAReloadDoesNotTakeAwayTheMark(t *testing.T) {
+	for _, lines := range []string{"", "KillSwitch = yes\n"} {
+		f := newFriends(t, 1500, lines, "Masquerade = yes\n")
+		lab.Need(t, "wg")
+		up(f.gateway, f.gatewayConf)
+		a := up(f.client, f.clientConf)
+		f.mustPass(t)
+		mark := f.client.Run("wg", "show", "tun0", "fwmark")
+		f.client.Run("wg", "syncconf", "tun0", f.File("stripped", f.client.Run(binary, "strip", f.clientConf)+"\n"))
+		f.client.Run("wg", "set", "tun0", "fwmark", "7")
+		if got := f.client.Run("wg", "show", "tun0", "fwmark"); got != mark || mark == "off" {
+			t.Errorf("the mark was %s and is %s", mark, got)
+		}
+		f.mustPass(t)
+		a.Await("the mark stays as it is")
+	}
+}

@@ -159,6 +159,9 @@ func TestPinnedAddressesAreTheirPortsAndItHasNoOthers(t *testing.T) {
 			t.Errorf("%v from %s: verdict %d, want %d", c.s, c.p.Owner, got, c.want)
 		}
 	}
+	if table.Pinned(at(1).MAC) != a || table.Pinned(at(2).MAC) != nil {
+		t.Error("the table says of other ports that they have them")
+	}
 	table.Pin(a, nil)
 	if v := table.Learn(at(1), b, 2); v != Moved {
 		t.Errorf("when the pin is gone: verdict %d, want %d", v, Moved)

@@ -72,6 +72,14 @@ func (t *Table[T]) Pin(p *Port[T], addresses []ethernet.MAC) {
 	})
 }
 
+// Pinned returns the port that alone has an address; nil: any may.
+func (t *Table[T]) Pinned(address ethernet.MAC) *Port[T] {
+	if pins := t.pins.Load(); pins != nil {
+		return (*pins)[address]
+	}
+	return nil
+}
+
 // Stations is how many there are, those included that are too old and were not swept yet.
 func (t *Table[T]) Stations() (n int) {
 	for i := range t.shards {

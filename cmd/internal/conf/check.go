@@ -135,6 +135,9 @@ func (p *parser) checkOneFamily(seen map[netip.Prefix]int) {
 // checkSourceRules: a rule that leads to the main table would say what holds already.
 func (p *parser) checkSourceRules() {
 	in := &p.file.Interface
+	if in.Metric != 0 && in.Table.Off {
+		p.warn(p.interfaceLines["Metric"], "Metric is of routes, and with Table = off there are none")
+	}
 	if in.SourceRules && (in.Table.Number == 0 || in.Table.Number == mainTable) {
 		p.fail(p.interfaceLines["SourceRules"], "Table = 51820 (any number that is free) gives the tunnel a table of its own",
 			"SourceRules = yes leads what is sent from an Address into a table of the tunnel's own, and Table names none")

@@ -120,7 +120,7 @@ func (p *parser) checkDNS() {
 		p.warn(p.serverLines[mostServers], "DNS has %d name servers; without systemd-resolved, programs ask the first %d only", len(d.Servers), mostServers)
 	}
 	for i, server := range d.Servers {
-		if p.file.Interface.Table.Auto && !p.inTunnel(server) {
+		if in := &p.file.Interface; in.Table.Auto && !in.Ethernet && !p.inTunnel(server) {
 			p.warn(p.serverLines[i], "DNS %s is in no peer's AllowedIPs: it is asked outside the tunnel", server)
 		}
 	}

@@ -69,6 +69,9 @@ func (p *parser) checkMode() {
 	if at := p.interfaceLines["Table"]; at != 0 {
 		p.fail(at, "take the line out", "Table says where the routes of AllowedIPs go, which Mode = tap has not")
 	}
+	if at := p.interfaceLines["Metric"]; at != 0 {
+		p.fail(at, "take the line out", "Metric is of the routes of AllowedIPs, which Mode = tap has not")
+	}
 	if at := p.interfaceLines["MTU"]; in.MTU > maxTapMTU {
 		p.fail(at, "", "MTU %d is too large for Mode = tap: at most %d and an Ethernet header are possible", in.MTU, maxTapMTU)
 	}

@@ -98,6 +98,7 @@ func TestEveryFaultSaysWhereItIsWhatIsWrongAndWhatWouldBeRight(t *testing.T) {
 		{"a domain with a strange letter", inInterface("DNS = corp!example"), `peer.conf:5: DNS "corp!example": '!' cannot stand in a host name`, ""},
 		{"names for no name server", inInterface("DNS = corp.example\nDNS = ~corp.example"), "peer.conf:6: DNS ~corp.example says which names are asked of the tunnel's name servers, and there are none", "the address"},
 		{"a metric that is none", inInterface("Metric = 0"), `peer.conf:5: Metric "0" is wrong; right is a number from 1 to 4294967295`, "smaller"},
+		{"a metric of frames", "[Interface]\nPreUp = true\nMode = tap\nMetric = 5\n", "peer.conf:4: Metric is of the routes of AllowedIPs, which Mode = tap has not", "take the line out"},
 		{"SourceRules that are neither", inInterface("SourceRules = true"), `peer.conf:5: SourceRules "true" is wrong; right is yes or no`, "Table = N"},
 		{"SourceRules without a table", inInterface("SourceRules = yes"), "peer.conf:5: SourceRules = yes leads what is sent from an Address into a table of the tunnel's own, and Table names none", "51820"},
 		{"SourceRules for the main table", inInterface("Table = main\nSourceRules = yes"), "peer.conf:6: SourceRules = yes leads what is sent from an Address into a table of the tunnel's own, and Table names none", "51820"},

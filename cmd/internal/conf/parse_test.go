@@ -157,6 +157,8 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inPeer("Endpoint = bad host:1"), `peer.conf:8: Endpoint "bad host:1" has blanks in it; it is taken for "badhost:1"`},
 		{inInterface("Address ="), "peer.conf:5: Address is empty"},
 		{inInterface("DNS = 10.9.0.53\nDNS = 10.9.0.53"), "peer.conf:6: DNS 10.9.0.53 is there already"},
+		{inInterface("Table = off\nMetric = 5"), "peer.conf:6: Metric is of routes, and with Table = off there are none"},
+		{"[Interface]\nPreUp = true\nMode = tap\nAddress = 10.9.0.1/24\nDNS = 9.9.9.9, 9.9.9.9\n", "peer.conf:5: DNS 9.9.9.9 is there already"},
 		{inInterface("DNS = lan, Lan."), `peer.conf:5: DNS "Lan." is there already`},
 		{inInterface("DNS = 10.9.0.1, 10.9.0.2\nDNS = 10.9.0.3, 10.9.0.4"), "peer.conf:6: DNS has 4 name servers; without systemd-resolved, programs ask the first 3 only"},
 		{inInterface("DNS = 9.9.9.9"), "peer.conf:5: DNS 9.9.9.9 is in no peer's AllowedIPs: it is asked outside the tunnel"},

@@ -88,7 +88,7 @@ func checkMTU(m *Machine, t *Tunnel) (found []Finding) {
 		mtu, source = t.File.Interface.MTU, Evidence{t.Path, "MTU = " + strconv.Itoa(t.File.Interface.MTU)}
 	}
 	for _, p := range t.Peers {
-		if mtu == 0 || !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.MTU == 0 || p.Way.Local || p.Way.Interface == t.Name {
+		if mtu == 0 || t.ethernet() || !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.MTU == 0 || p.Way.Local || p.Way.Interface == t.Name {
 			continue
 		}
 		room := p.Way.MTU - overhead(p.Endpoint.Addr())

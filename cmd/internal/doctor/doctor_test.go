@@ -347,6 +347,10 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 			m.Links[2].Master, m.Sysctls[bridgeFilter] = "br0", "0"
 			m.Firewall = firewall(func(p ruleset.Packet) bool { return p.Way == ruleset.Through })
 		}, nil},
+		{"a tunnel of frames, which has no allowed IPs and cuts its frames up", func(m *Machine, x *Tunnel) {
+			x.File.Interface.Ethernet = true
+			m.Links[2].MTU, x.Peers[0].AllowedIPs, x.Networks = 1500, nil, nil
+		}, nil},
 		{"wrong allowed IPs here", func(m *Machine, x *Tunnel) {
 			status(m, x).RxBytes, status(m, x).Drops = 532, map[string]uint64{"bad_source": 3}
 		}, []string{"source_not_allowed"}},

@@ -42,7 +42,7 @@ func checkPeers(m *Machine, t *Tunnel) (found []Finding) {
 				},
 			})
 		}
-		if len(p.AllowedIPs) == 0 {
+		if len(p.AllowedIPs) == 0 && !t.ethernet() {
 			found = append(found, Finding{
 				ID: "no_allowed_ips", Peer: p.Title, What: "it has no AllowedIPs: nothing goes to it, and nothing is taken from it",
 				Evidence: []Evidence{{"stunnel show " + t.Name, "allowed ips: (none)"}},

@@ -2,6 +2,11 @@ package doctor
 
 import "net/netip"
 
+// ethernet: it carries frames (Mode = tap), for which allowed IPs mean nothing, and which it cuts up itself where the way is narrow.
+func (t *Tunnel) ethernet() bool {
+	return t.Status != nil && t.Status.Ethernet != nil || t.File != nil && t.File.Interface.Ethernet
+}
+
 // gateway: the file makes this host one.
 func (t *Tunnel) gateway() bool { return t.File != nil && t.File.Interface.Masquerade.On }
 
