@@ -58,6 +58,7 @@ func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.
 			p.echoes.reply(token, now)
 		}
 	case extension.TypeGoodbye:
+		l.forward(p, now) // what came before it, or that teaches us stations which are gone
 		var instance extension.Instance
 		if _, instance, ok = extension.ParseGoodbye(body); ok {
 			p.hearGoodbye(s, instance, now)

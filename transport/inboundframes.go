@@ -10,8 +10,8 @@ import (
 // The way of a frame in differs from a packet's (inbound.go) in what comes in the place of
 // the source check:
 //
-//  1. All frames that a run of messages has brought are looked at together; those from one
-//     station to one other, or group, in one VLAN are a run again.
+//  1. All frames that a run of messages has brought are looked at together; those of one
+//     type from one station to one other, or group, in one VLAN are a run again.
 //  2. The station is learned: it is on the peer's side, or somebody else's, and then the
 //     frames go no further if port security says so.
 //  3. What is for our side, or for all, goes to the queue with the rest of the burst.

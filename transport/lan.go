@@ -143,7 +143,7 @@ func (n *lan) learn(from *port, h *ethernet.Header, frames int, now time.Duratio
 	case fdb.Full:
 		from.unlearned.Add(uint64(frames))
 		n.tell(clueMACLimit, from, h, now)
-		if n.secure.Load() { // an address that is not known to be its own
+		if n.secure.Load() && !from.Trusted { // an address that is not known to be its own
 			from.drops().add(dropClaimedAddress, frames)
 			return false
 		}
@@ -186,7 +186,7 @@ func (n *lan) mayFlood(from *port, frames int, now time.Duration) int {
 	for {
 		full := from.floods.Load()
 		begin := max(time.Duration(full), now)
-		allowed := min(frames, int((now+time.Second-begin)/interval))
+		allowed := min(frames, max(0, int((now+time.Second-begin)/interval))) // another lane's now may be later
 		if !from.floods.CompareAndSwap(full, int64(begin+time.Duration(allowed)*interval)) {
 			continue
 		}

@@ -284,3 +284,79 @@ func BenchmarkOutboundFrames(b *testing.B) {
 		b.Error("the header is not as long as the frame")
 	}
 }
+
+func TestALaneWhoseTimeIsBehindFloodsNothingMore(t *testing.T) {
+	ends, clock := star(t, 2)
+	n := ends[0].lan
+	n.setStormLimit(DefaultStormLimit)
+	if got := n.mayFlood(n.local, 3000, *clock+10*time.Millisecond); got != DefaultStormLimit {
+		t.Errorf("%d may be flooded, want %d", got, DefaultStormLimit)
+	}
+	f := splitFrames(broadcast(tcpFrame(1, 0, 100)))
+	ends[0].lanes[0].outbound(f.first, f.rest, f.partial, *clock) // it began before the other lane
+	if dropped := ends[0].drops[dropStorm].Load(); dropped != 1001 || len(ends[0].wire.sent) > 0 {
+		t.Errorf("%d dropped, %d sent; want 1001 and none", dropped, len(ends[0].wire.sent))
+	}
+	if got := n.mayFlood(n.local, 100, *clock+20*time.Millisecond); got != 20 {
+		t.Errorf("%d may be flooded 10 ms later, want 20", got)
+	}
+}
+
+func TestAGoodbyeBehindFramesLeavesNoStationOfTheirs(t *testing.T) {
+	ends, clock := star(t, 2)
+	h, a := ends[0], ends[1]
+	frame := broadcast(tcpFrame(1, 0, 100))
+	a.to(h).sendNow([][]byte{
+		append(extension.AppendHeader(nil, extension.KindFrame, 0, len(frame)), frame...),
+		extension.AppendGoodbye(nil, extension.GoingDown, a.to(h).instance),
+	}, *clock)
+	a.pass(h)
+	if len(h.stack.written) != 1 || h.to(a).sessions.current.Load() != nil {
+		t.Fatalf("%d frames came, and the goodbye was not heard", len(h.stack.written))
+	}
+	if n := h.lan.table.Stations(); n != 0 {
+		t.Errorf("%d stations are known, want 0", n)
+	}
+}
+
+func TestWithPortSecurityOurOwnSideMayHaveMoreStationsThanThereIsRoomFor(t *testing.T) {
+	ends, clock := star(t, 2)
+	on, one := true, 1
+	for _, e := range ends {
+		if err := e.Configure(Config{PortSecurity: &on, MACLimit: &one}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := splitFrames(broadcast(tcpFrame(1, 0, 100)), broadcast(tcpFrame(2, 0, 100)))
+	ends[1].lanes[0].outbound(f.first, f.rest, f.partial, *clock)
+	if n := len(ends[1].wire.sent); n != 2 {
+		t.Errorf("%d frames of our own side left, want 2", n)
+	}
+	ends[1].pass(ends[0])
+	if n := len(ends[0].stack.written); n != 1 {
+		t.Errorf("%d frames of the peer came, want 1", n)
+	}
+}
+
+func TestAnAddressIsPinnedToOnePeerOnly(t *testing.T) {
+	ends, _ := star(t, 3)
+	h, a, b := ends[0], ends[1], ends[2]
+	one, none := []MAC{{2, 0, 0, 0, 0, 1}}, []MAC{}
+	give := func(e *end, macs []MAC) PeerConfig { return PeerConfig{PublicKey: e.key.Public(), MACs: &macs} }
+	for _, c := range []struct {
+		name  string
+		peers []PeerConfig
+		ok    bool
+	}{
+		{"to one", []PeerConfig{give(a, one)}, true},
+		{"to it again", []PeerConfig{give(a, one)}, true},
+		{"to another", []PeerConfig{give(b, one)}, false},
+		{"from one to the other", []PeerConfig{give(b, one), give(a, none)}, true},
+		{"to both", []PeerConfig{give(b, one), give(a, one)}, false},
+		{"when its peer is removed", []PeerConfig{{PublicKey: b.key.Public(), Remove: true}, give(a, one)}, true},
+	} {
+		if err := h.Configure(Config{Peers: c.peers}); (err == nil) != c.ok {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}

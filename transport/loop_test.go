@@ -1,10 +1,15 @@
 package transport
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
+
+	"stunnel/crypto"
+	"stunnel/transport/socket"
 )
 
 // datagram is an inner UDP packet between two ends, with options bytes in front
@@ -87,5 +92,40 @@ func TestWhatIsRoutedBackIntoTheTunnelIsDroppedAndTheRestSent(t *testing.T) {
 			t.Errorf("mask %05b: %d packets arrived, %d were dropped", mask, len(b.stack.written), got)
 		}
 		*clock += time.Millisecond
+	}
+}
+
+func TestFramesOfWhatTheTunnelItselfSendsAreDroppedAndTheRestSent(t *testing.T) {
+	for _, family := range []string{"IPv4", "IPv6"} { // of IPv6 the message is not in the first part
+		ends, clock := star(t, 2)
+		h, a := ends[0], ends[1]
+		ours, remote, another := netip.MustParseAddr("192.168.0.1"), h.addr, netip.MustParseAddr("192.0.2.99")
+		if family == "IPv6" {
+			ours, remote, another = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddrPort("[2001:db8::2]:51820"), netip.MustParseAddr("2001:db8::99")
+			a.to(h).path.Store(&socket.Path{Remote: remote})
+		}
+		index := a.to(h).sessions.current.Load().RemoteIndex()
+		carrying := func(to netip.AddrPort, receiver crypto.Index) []byte {
+			packet := datagram(netip.AddrPortFrom(ours, a.wire.Port()), to, 0)
+			message := packet[len(packet)-40:]
+			message[0] = byte(crypto.TypeTransport)
+			binary.LittleEndian.PutUint32(message[4:], uint32(receiver))
+			f := append(tcpFrame(1, 2, 60)[:14:14], packet...)
+			if family == "IPv6" {
+				f[12], f[13] = 0x86, 0xdd
+			}
+			return f
+		}
+		own := carrying(remote, index)
+		neighbours := carrying(remote, index+1)
+		elsewhere := carrying(netip.AddrPortFrom(another, remote.Port()), index)
+		cut := own[:40]
+		f := splitFrames(own, neighbours, own, elsewhere, cut, own)
+		a.lanes[0].outbound(f.first, f.rest, f.partial, *clock)
+		a.pass(h)
+		want := [][]byte{neighbours, elsewhere, cut}
+		if n := a.to(h).drops[dropRoutingLoop].Load(); n != 3 || !slices.EqualFunc(h.stack.written, want, bytes.Equal) {
+			t.Errorf("%s: %d frames came, want %d; %d dropped, want 3", family, len(h.stack.written), len(want), n)
+		}
 	}
 }

@@ -10,9 +10,10 @@ import (
 
 // The way of a frame out differs from a packet's (outbound.go) in what becomes of a run:
 //
-//  1. Frames from one station to one other, or group, in one VLAN are a run.
+//  1. Frames of one type from one station to one other, or group, in one VLAN are a run.
 //  2. The station is learned: it is on our side.
-//  3. What bridges do not forward goes no further, nor what is for our own side.
+//  3. What bridges do not forward goes no further, nor what is for our own side, nor what
+//     the tunnel itself has sent (loop.go).
 //  4. A run for a station that is known goes to its peer.
 //  5. Any other is flooded: to all peers, as far as storm control and the loop guard let
 //     it. What is partial goes so to those that take it, and then is completed, once, for
@@ -63,6 +64,7 @@ func (l *lane) switchOut(h *ethernet.Header, f frames, sock Socket, now time.Dur
 		l.probesOut(h, f, sock, now)
 		return
 	}
+	f = t.dropSealed(h, f, sock)
 	to := n.lookup(h, now)
 	if to == nil {
 		f = f.slice(0, n.mayFlood(n.local, len(f.first), now))

@@ -9,6 +9,7 @@ const (
 	ipv4HeaderSize = 20
 	ipv6HeaderSize = 40
 	icmpHeaderSize = 8
+	udpHeaderSize  = 8
 
 	protocolICMP   = 1
 	protocolICMPv6 = 58

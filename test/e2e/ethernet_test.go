@@ -271,3 +271,25 @@ func TestABridgeOfOursComesAndGoesWithItsTunnel(t *testing.T) {
 	a.Stop()
 	sameState(t, h.alpha, beforeA)
 }
+
+// The way to the other end is led into the tunnel itself: without a check one frame becomes millions.
+func TestWhatTheTunnelHasSentDoesNotGoIntoItAgain(t *testing.T) {
+	t.Parallel()
+	h := newTwoTAPs(t, true, "")
+	a, b := up(h.alpha, h.alphaConf), up(h.beta, h.conf)
+	ping(t, h.alpha, innerB, 3)
+	met(t, a, b)
+	_, link, _ := strings.Cut(h.beta.Run("ip", "-o", "link", "show", "tun0"), "link/ether ")
+	mac, _, _ := strings.Cut(link, " ")
+	h.alpha.Run("ip", "neigh", "replace", outerB, "lladdr", mac, "dev", "tun0")
+	h.alpha.Run("ip", "route", "add", outerB+"/32", "dev", "tun0")
+	if out, err := h.alpha.Try("ping", "-c", "1", "-W", "1", "-s", "1400", innerB); err == nil {
+		t.Fatalf("the tunnel's way out was to be led astray, and a ping passed:\n%s", out)
+	}
+	before := awaitPeer(t, h.alpha, "one whose packets came back", func(p shownPeer) bool { return p.DroppedPackets["routing_loop"] > 0 })
+	h.alpha.Run("ip", "route", "del", outerB+"/32", "dev", "tun0")
+	ping(t, h.alpha, innerB, 10)
+	if before.TxBytes > 1<<20 {
+		t.Errorf("%d bytes were sealed for one ping", before.TxBytes)
+	}
+}

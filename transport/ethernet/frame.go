@@ -61,7 +61,6 @@ func Parse(b []byte) (h Header, ok bool) {
 func isTag(t uint16) bool { return t == typeTag || t == typeServiceTag || t == typeOldServiceTag }
 
 // SameWay reports whether frames with these headers go from one station to one other,
-// or group, in one VLAN: a switch does the same with both.
-func (h *Header) SameWay(o *Header) bool {
-	return h.Destination == o.Destination && h.Source == o.Source && h.VLAN == o.VLAN
-}
+// or group, in one VLAN, and carry the same behind as many bytes: a switch does the same
+// with both, and what is read behind the header of one lies in the other too.
+func (h *Header) SameWay(o *Header) bool { return *h == *o }

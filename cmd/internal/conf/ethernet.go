@@ -78,6 +78,14 @@ func (p *parser) checkMode() {
 	if in.Bridge != "" && in.Bridge == p.file.Name {
 		p.fail(p.interfaceLines["Bridge"], "name the bridge, as br0", "Bridge %s is the interface of this file itself", in.Bridge)
 	}
+	for key, on := range map[string]bool{
+		"KillSwitch": in.KillSwitch, "Masquerade": in.Masquerade.On, "MSSClamp": in.MSSClamp.On || in.MSSClamp.Size != 0,
+	} {
+		if in.Bridge != "" && on {
+			p.fail(p.interfaceLines[key], "take one of the two out", "%s is about the packets of this host that pass %s, and with Bridge they pass %s instead",
+				key, p.file.Name, in.Bridge)
+		}
+	}
 	hint := "take AllowedIPs out; who may use which MAC address is another matter, see docs/ethernet.md"
 	for i, peer := range p.file.Peers {
 		lines := p.peers[i]

@@ -13,9 +13,6 @@ const tap = "[Interface]\nPrivateKey = " + private + "\nAddress = 10.9.0.1/24\nM
 
 func inTap(line string) string { return strings.Replace(tap, "# ", line, 1) }
 
-// inTapPeer appends a line to tap's [Peer], as line 9.
-func inTapPeer(text string) string { return tap + text + "\n" }
-
 func TestAModeAndItsKeysAreUnderstood(t *testing.T) {
 	if f := mustParse(t, valid); f.Interface.Ethernet || f.Interface.Bridge != "" || f.Interface.MAC != nil {
 		t.Errorf("without a mode: %+v", f.Interface)
@@ -43,6 +40,9 @@ func TestWhatAModeMakesNoSenseOfIsAnError(t *testing.T) {
 		{inTap("Bridge = br0/1"), `peer.conf:5: Bridge: "br0/1" has other characters than a-z, A-Z, 0-9 and _=+.-`, ""},
 		{inTap("Bridge = a-name-too-long-"), `peer.conf:5: Bridge: "a-name-too-long-" has 16 characters, and an interface can have 15`, ""},
 		{inTap("Bridge = peer"), "peer.conf:5: Bridge peer is the interface of this file itself", "br0"},
+		{inTap("Bridge = br0\nKillSwitch = yes"), "peer.conf:6: KillSwitch is about the packets of this host that pass peer, and with Bridge they pass br0 instead", "one of the two"},
+		{inTap("Bridge = br0\nMasquerade = yes"), "peer.conf:6: Masquerade is about the packets of this host that pass peer, and with Bridge they pass br0 instead", "one of the two"},
+		{inTap("MSSClamp = 1400\nBridge = br0"), "peer.conf:5: MSSClamp is about the packets of this host that pass peer, and with Bridge they pass br0 instead", "one of the two"},
 		{inTap("MAC = fe:00:00:00:00"), `peer.conf:5: MAC "fe:00:00:00:00" is wrong; right is a MAC address as fe:00:00:00:00:01`, "public key"},
 		{inTap("MAC = fe:00:00:00:00:01:02:03"), `peer.conf:5: MAC "fe:00:00:00:00:01:02:03" is wrong; right is a MAC address as fe:00:00:00:00:01`, ""},
 		{inTap("MAC = 01:00:5e:00:00:01"), "peer.conf:5: MAC 01:00:5e:00:00:01 is the address of a group, which no interface can have", "even"},
