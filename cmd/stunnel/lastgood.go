@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"stunnel/cmd/internal/conf"
+	"stunnel/device/netconf/statedir"
 )
 
 // lastGood is where the named endpoints of a tunnel were found last. It outlives a boot, since it is for the time when no
@@ -50,7 +51,7 @@ func (l *lastGood) keep(peers []conf.Peer, addresses []netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
+	if err := statedir.Make(filepath.Dir(l.path)); err != nil {
 		return err
 	}
 	temporary := l.path + ".new"

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // stateRoot has a directory for each network namespace, with the journals of its tunnels and what they share. It does not
@@ -53,6 +55,24 @@ func (o Owner) line() ([]byte, error) {
 // stateDir is where this network namespace's journals are, and what tunnels share in it.
 func (h *Handle) stateDir() string { return filepath.Join(stateRoot, strconv.FormatUint(h.netns, 16)) }
 
+// makeStateDir makes it.
+func (h *Handle) makeStateDir() error {
+	if err := statedir.Make(stateRoot); err != nil {
+		return err
+	}
+	return statedir.Make(h.stateDir())
+}
+
+// checkStateDir says whether what is there, if anything, is ours.
+func (h *Handle) checkStateDir() error {
+	for _, dir := range []string{stateRoot, h.stateDir()} {
+		if err := statedir.Check(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *Handle) journalPath(name string) string {
 	return filepath.Join(h.stateDir(), name+journalSuffix)
 }
@@ -63,6 +83,9 @@ func (h *Handle) journalPath(name string) string {
 // there any more, and so ErrNoJournal.
 func (h *Handle) OpenJournal(name string) (*Journal, error) {
 	j := &Journal{h: h, path: h.journalPath(name)}
+	if err := h.checkStateDir(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
 	f, err := lockedFile(j.path, os.O_RDWR)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -65,10 +65,10 @@ func (h *Handle) claimed(thing string) (claimed bool, err error) {
 
 // changeClaim reads thing's file, lets change at it, and writes it again unless that failed; one process at a time.
 func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
-	dir := h.stateDir()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
+	if err := h.makeStateDir(); err != nil {
 		return fmt.Errorf("shared changes: %w", err)
 	}
+	dir := h.stateDir()
 	d, err := os.Open(dir)
 	if err != nil {
 		return fmt.Errorf("shared changes: %w", err)
