@@ -24,7 +24,7 @@ const lastGoodDir = "/var/lib/stunnel"
 // openLastGood reads what an earlier tunnel of that name has kept. What can't be read is as good as nothing.
 func openLastGood(dir, name string) *lastGood {
 	l := &lastGood{path: filepath.Join(dir, name+".endpoints"), found: make(map[string]netip.AddrPort)}
-	if text, err := os.ReadFile(l.path); err == nil {
+	if text, err := os.ReadFile(l.path); err == nil && statedir.Check(dir) == nil {
 		if json.Unmarshal(text, &l.found) != nil || l.found == nil {
 			l.found = make(map[string]netip.AddrPort)
 		}

@@ -221,13 +221,15 @@ func (u *upward) undo(cause error) error {
 	}
 	err := u.journal.UndoBut(isKillSwitch)
 	u.tellNotes()
+	var stopped error
 	if u.tunnel != nil {
-		err = errors.Join(err, u.tunnel.stop())
+		stopped = u.tunnel.stop()
 	}
 	if u.staysLocked(cause) {
-		return err
+		return errors.Join(err, stopped)
 	}
-	return errors.Join(err, u.journal.Undo())
+	// What could not be taken back a moment ago is tried once more, and told once.
+	return errors.Join(stopped, u.journal.Undo())
 }
 
 // tellNotes says what steps have found changed by others.

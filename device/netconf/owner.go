@@ -118,11 +118,28 @@ func (h *Handle) OpenJournal(name string) (*Journal, error) {
 	return j, nil
 }
 
-// read takes the journal from its file's text. Not whole: there is no owner in it.
+// UnreadableError is a journal that is not understood.
+type UnreadableError struct {
+	Path string
+	Err  error
+}
+
+func (e *UnreadableError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// Advice says what to do about it.
+func (e *UnreadableError) Advice() string {
+	return fmt.Sprintf("if a newer stunnel has made it, its `stunnel down` takes back what was changed; else each line of %s says what that is: take it back by hand and remove the file", e.Path)
+}
+
+// read takes the journal from its file's text. Not whole: there is no owner in it. The error is an *UnreadableError.
 func (j *Journal) read(text []byte) (whole bool, err error) {
 	first, rest, whole := bytes.Cut(text, []byte("\n"))
-	if !whole || json.Unmarshal(first, &j.owner) != nil {
+	if !whole {
 		return false, nil
+	}
+	if err := json.Unmarshal(first, &j.owner); err != nil {
+		return false, &UnreadableError{j.path, fmt.Errorf("journal: %w", err)}
 	}
 	j.end = int64(len(first) + 1)
 	for {
@@ -133,7 +150,7 @@ func (j *Journal) read(text []byte) (whole bool, err error) {
 		if len(line) > 0 && line[0] != crossed {
 			s, err := readStep(line)
 			if err != nil {
-				return true, fmt.Errorf("%s: %w", j.path, err)
+				return true, &UnreadableError{j.path, err}
 			}
 			j.steps = append(j.steps, entry{s, j.end})
 		}

@@ -18,6 +18,7 @@ import (
 
 // claim is such a file.
 type claim struct {
+	Boot     string   `json:"boot"`     // the one in which it was made: of an earlier one nothing holds any more
 	Original string   `json:"original"` // what was there before the first owner
 	Owners   []string `json:"owners"`   // interfaces
 }
@@ -91,6 +92,9 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("shared changes: %s: %w", path, err)
 	}
+	if c.Boot != "" && c.Boot != bootID() {
+		c = claim{}
+	}
 	if err := change(&c); err != nil {
 		return err
 	}
@@ -100,6 +104,7 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 		}
 		return nil
 	}
+	c.Boot = bootID()
 	if text, err = json.Marshal(c); err != nil {
 		return err
 	}

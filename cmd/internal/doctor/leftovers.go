@@ -64,6 +64,10 @@ func checkLeftovers(m *Machine, _ *Tunnel) (found []Finding) {
 			f.Evidence = []Evidence{{left.Path, left.Err.Error()}}
 			f.Remedies = words("stunnel down " + left.Name + ", in that namespace")
 		}
+		if unreadable := (*netconf.UnreadableError)(nil); errors.As(left.Err, &unreadable) {
+			f.Evidence = append([]Evidence{{left.Path, unreadable.Err.Error()}}, f.Evidence[1:]...)
+			f.Remedies = words(unreadable.Advice())
+		}
 		found = append(found, f)
 	}
 	for _, name := range m.KillSwitches {
