@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // What several tunnels change alike (a sysctl, resolv.conf, a bridge) is taken back by the last one that needs it, in
@@ -70,19 +72,11 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 		return fmt.Errorf("shared changes: %w", err)
 	}
 	dir := h.stateDir()
-	d, err := os.Open(dir)
+	unlock, err := statedir.Lock(dir)
 	if err != nil {
 		return fmt.Errorf("shared changes: %w", err)
 	}
-	defer d.Close()
-	for {
-		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("shared changes: lock %s: %w", dir, err)
-	}
+	defer unlock()
 	path := filepath.Join(dir, thing+".json")
 	var c claim
 	text, err := os.ReadFile(path)

@@ -195,18 +195,10 @@ func (f *file) locked(change func() error) error {
 	if err := statedir.Make(f.dir); err != nil {
 		return err
 	}
-	d, err := os.Open(f.dir)
+	unlock, err := statedir.Lock(f.dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	for {
-		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", f.dir, err)
-	}
+	defer unlock()
 	return change()
 }

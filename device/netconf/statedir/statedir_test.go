@@ -5,7 +5,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestADirectoryInWhichOthersCanWriteIsRefused(t *testing.T) {
@@ -51,5 +55,52 @@ func TestADirectoryThatIsNotThereIsToldFromOneThatIsRefused(t *testing.T) {
 	}
 	if err := Check(file); err == nil {
 		t.Error("a file passes for a directory")
+	}
+}
+
+func TestALockKeepsOthersOutAndLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	var inside atomic.Int64
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for range 50 {
+				unlock, err := Lock(dir)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if n := inside.Add(1); n != 1 {
+					t.Errorf("%d are in it", n)
+				}
+				inside.Add(-1)
+				unlock()
+			}
+		})
+	}
+	all.Wait()
+	if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v (%v)", left, err)
+	}
+}
+
+func TestWhoCanReadTheDirectoryCannotHoldTheLock(t *testing.T) {
+	dir := t.TempDir()
+	d, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := Lock(dir) // waits for ever if it is the directory that is locked
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	info, err := os.Stat(filepath.Join(dir, lockName))
+	if err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
 	}
 }
