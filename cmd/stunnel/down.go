@@ -97,6 +97,9 @@ func down(ctx context.Context, stderr io.Writer, name string) error {
 	if err != nil {
 		return stillThere(name, pid, err)
 	}
+	if err := notTakenBack(name); err != nil {
+		return err
+	}
 	if kept {
 		fmt.Fprintf(stderr, "stunnel: %s is down; its interface was there before it and stays\n", name)
 	} else {

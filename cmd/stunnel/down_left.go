@@ -37,7 +37,7 @@ func downLeft(stderr io.Writer, name string) (done bool, err error) {
 	}
 	defer l.Close()
 	steps := left.Steps()
-	fmt.Fprintf(stderr, "stunnel: %s was not running: its process %d was killed, and has left\n", name, left.Owner().PID)
+	fmt.Fprintf(stderr, "stunnel: %s was not running: its process %d has ended, and has left\n", name, left.Owner().PID)
 	for i := len(steps) - 1; i >= 0; i-- {
 		fmt.Fprintf(stderr, "stunnel:   %s\n", printable(steps[i].String()))
 	}
@@ -50,6 +50,30 @@ func downLeft(stderr io.Writer, name string) (done bool, err error) {
 	}
 	fmt.Fprintf(stderr, "stunnel: that is taken back, and %s is down; commands of PreDown and PostDown were not run\n", name)
 	return true, nil
+}
+
+// notTakenBack says what a process that has just ended could not take back.
+func notTakenBack(name string) error {
+	h, err := netconf.New()
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	left, err := h.OpenJournal(name)
+	switch {
+	case errors.Is(err, netconf.ErrNoJournal), errors.Is(err, netconf.ErrElsewhere):
+		return nil
+	case errors.Is(err, netconf.ErrInUse): // by the next one, whose concern it is
+		return nil
+	case err != nil:
+		return err
+	}
+	defer left.Close()
+	var errs []error
+	for _, s := range left.Steps() {
+		errs = append(errs, fmt.Errorf("%s was not taken back: %s", name, s))
+	}
+	return withHint(errors.Join(errs...), "the tunnel's log says why; stunnel down "+name+" tries again")
 }
 
 // removeDeadSocket removes the control socket of a process that was killed before it changed anything, or had nothing to change.

@@ -15,7 +15,13 @@ import (
 func (p *plan) gateway() {
 	if g := p.gatewayStep(); g.Masquerade || g.MSS != 0 {
 		p.tell("gateway", "%s", strings.TrimPrefix(g.String(), "gateway: "))
-		p.do(func(ctx context.Context, u *upward) error { return u.step(ctx, g) })
+		p.do(func(ctx context.Context, u *upward) error {
+			err := u.step(ctx, g)
+			if err == nil {
+				u.tables = append(u.tables, g)
+			}
+			return err
+		})
 	}
 }
 

@@ -11,10 +11,10 @@ import (
 
 // keepRules sees to it, while the tunnel runs, that its rules do what they did when it came up: those that others remove are put
 // back (`wg-quick down` removes all that look like its own), and what tunnels of other programs seal that come up later is
-// exempted. The same of its nft table, which goes with all others when a firewall is loaded anew. Nobody else uses the journal until
-// letRulesGo.
+// exempted. The same of its nft tables, a kill switch above all, which go with all others when a firewall is loaded anew. Nobody else
+// uses the journal until letRulesGo.
 func (u *upward) keepRules() error {
-	if len(u.rules) == 0 {
+	if len(u.rules)+len(u.tables) == 0 {
 		return nil
 	}
 	rules, err := netconf.RuleChanges()
@@ -45,10 +45,10 @@ func (u *upward) keepRules() error {
 func (u *upward) mendTables() {
 	restored, err := u.net.RestoreTables(u.tables)
 	for _, t := range restored {
-		u.log.Warn(fmt.Sprintf("somebody has removed this tunnel's %s, which is put back", t))
+		u.log.Warn(fmt.Sprintf("somebody has removed this tunnel's nft table inet %s, which is put back", t.Table()))
 	}
 	if err != nil {
-		u.log.Error("the nft table of this tunnel is not as it should be", "error", err)
+		u.log.Error("the nft tables of this tunnel are not as they should be", "error", err)
 	}
 }
 

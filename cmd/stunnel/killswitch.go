@@ -61,6 +61,7 @@ func (u *upward) lock(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	u.tables = append(u.tables, k)
 	u.log.Info(k.String())
 	if len(k.Networks) > 0 {
 		u.log.Info("kill switch: the local networks are " + join(k.Networks))
@@ -92,6 +93,9 @@ func isKillSwitch(s netconf.Step) bool {
 func (u *upward) staysLocked(cause error) bool {
 	if !u.locked || errors.Is(cause, errSignalled) || errors.Is(cause, errAsked) {
 		return false
+	}
+	if inForce, err := u.net.KillSwitches(); err == nil && !slices.Contains(inForce, u.file.Name) {
+		return false // stunnel unlock has lifted it
 	}
 	u.log.Warn(fmt.Sprintf("the kill switch stays in force: nothing leaves this machine; stunnel up %s brings the tunnel back, stunnel down %s or stunnel unlock %s lifts it",
 		u.file.Path, u.file.Name, u.file.Name))

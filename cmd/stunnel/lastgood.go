@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 
 	"stunnel/cmd/internal/conf"
+	"stunnel/device/netconf/statedir"
 )
 
 // lastGood is where the named endpoints of a tunnel were found last. It outlives a boot, since it is for the time when no
@@ -23,7 +24,7 @@ const lastGoodDir = "/var/lib/stunnel"
 // openLastGood reads what an earlier tunnel of that name has kept. What can't be read is as good as nothing.
 func openLastGood(dir, name string) *lastGood {
 	l := &lastGood{path: filepath.Join(dir, name+".endpoints"), found: make(map[string]netip.AddrPort)}
-	if text, err := os.ReadFile(l.path); err == nil {
+	if text, err := os.ReadFile(l.path); err == nil && statedir.Check(dir) == nil {
 		if json.Unmarshal(text, &l.found) != nil || l.found == nil {
 			l.found = make(map[string]netip.AddrPort)
 		}
@@ -50,7 +51,7 @@ func (l *lastGood) keep(peers []conf.Peer, addresses []netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o755); err != nil {
+	if err := statedir.Make(filepath.Dir(l.path)); err != nil {
 		return err
 	}
 	temporary := l.path + ".new"

@@ -23,6 +23,7 @@ import (
 // Why a tunnel ends, when nothing went wrong.
 var (
 	errSignalled = errors.New("ended by a signal")
+	errHungUp    = errors.New("ended with its terminal") // SIGHUP: nobody has asked for the end
 	errAsked     = errors.New("ended through the control socket")
 	errUnlinked  = errors.New("the control socket's file was removed")
 

@@ -185,6 +185,9 @@ func (u *upward) obey(signals <-chan os.Signal, left <-chan struct{}) {
 			if u.tunnel.over.Err() != nil {
 				u.hooks.hurry()
 			}
+			if s == unix.SIGHUP {
+				u.tunnel.end(errHungUp)
+			}
 			u.tunnel.end(errSignalled)
 		case <-left:
 			return
@@ -195,7 +198,7 @@ func (u *upward) obey(signals <-chan os.Signal, left <-chan struct{}) {
 // interrupted is what an end before the tunnel was there means: whoever waits for it must not go on. err says what was
 // being done.
 func (u *upward) interrupted(err, cause error) error {
-	if errors.Is(cause, errSignalled) || errors.Is(cause, errAsked) {
+	if errors.Is(cause, errSignalled) || errors.Is(cause, errHungUp) || errors.Is(cause, errAsked) {
 		return fmt.Errorf("%s: interrupted before it was ready: %w", u.file.Name, err)
 	}
 	return u.verdict(cause)
@@ -204,7 +207,7 @@ func (u *upward) interrupted(err, cause error) error {
 // verdict is what the reason of an end means for the exit status.
 func (u *upward) verdict(cause error) error {
 	switch {
-	case errors.Is(cause, errSignalled), errors.Is(cause, errAsked):
+	case errors.Is(cause, errSignalled), errors.Is(cause, errHungUp), errors.Is(cause, errAsked):
 		return nil
 	case errors.Is(cause, device.ErrGone):
 		return fmt.Errorf("the interface %s was deleted", u.file.Name)
@@ -221,13 +224,15 @@ func (u *upward) undo(cause error) error {
 	}
 	err := u.journal.UndoBut(isKillSwitch)
 	u.tellNotes()
+	var stopped error
 	if u.tunnel != nil {
-		err = errors.Join(err, u.tunnel.stop())
+		stopped = u.tunnel.stop()
 	}
 	if u.staysLocked(cause) {
-		return err
+		return errors.Join(err, stopped)
 	}
-	return errors.Join(err, u.journal.Undo())
+	// What could not be taken back a moment ago is tried once more, and told once.
+	return errors.Join(stopped, u.journal.Undo())
 }
 
 // tellNotes says what steps have found changed by others.

@@ -64,6 +64,30 @@ func TestUpEndsWhenTheControlSocketAsks(t *testing.T) {
 	p.wants(0)
 }
 
+func TestATerminalThatIsClosedLiftsNoKillSwitch(t *testing.T) {
+	b := newBox(t)
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "KillSwitch = yes\n")).untilReady()
+	p.signal(unix.SIGHUP)
+	p.wants(0, "ended with its terminal", "the kill switch stays in force")
+	b.start(nil, "stunnel", "show").wants(0, "the kill switch of peer is in force, and its tunnel does not run")
+	b.start(nil, "stunnel", "down", "peer").wants(0, "kill switch", "peer is down")
+	b.start(nil, "stunnel", "unlock").wants(0, "no kill switch is in force")
+	b.same(before)
+}
+
+func TestDownSaysWhatTheTunnelCouldNotTakeBack(t *testing.T) {
+	b := newBox(t)
+	before := b.state()
+	p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "Table = auto\n[Peer]\nPublicKey = "+strings.Repeat("B", 42)+"A=\nAllowedIPs = 0.0.0.0/0, ::/0\n")).untilReady()
+	b.sh("mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys")
+	b.start(nil, "stunnel", "down", "peer").wants(1, "peer was not taken back: sysctl net.ipv4.conf.all.src_valid_mark = 1", "stunnel down peer tries again")
+	p.wants(1, "read-only")
+	b.sh("umount /proc/sys")
+	b.start(nil, "stunnel", "down", "peer").wants(0, "peer is down")
+	b.same(before)
+}
+
 func TestTheLossOfItsInterfaceEndsUpWithAnError(t *testing.T) {
 	b := newBox(t)
 	before := b.state()

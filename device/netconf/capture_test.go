@@ -142,6 +142,19 @@ func datagram(to string, toPort, port int, mark uint32, device, text string) err
 	return unix.Sendto(s, []byte(text), 0, &unix.SockaddrInet6{Addr: addr.As16(), Port: toPort})
 }
 
+// echo sends an ICMP echo request with this mark and text, as ping -m does.
+func echo(to string, mark uint32, text string) error {
+	s, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(s)
+	if err := unix.SetsockoptInt(s, unix.SOL_SOCKET, unix.SO_MARK, int(mark)); err != nil {
+		return err
+	}
+	return unix.Sendto(s, append([]byte{8, 0, 0, 0, 0, 0, 0, 0}, text...), 0, &unix.SockaddrInet4{Addr: netip.MustParseAddr(to).As4()})
+}
+
 // icmp6 sends an ICMPv6 message of a type, with text in it, with a hop limit, by an interface.
 func (h host) icmp6(to string, kind byte, hops int, device, text string) error {
 	s, err := unix.Socket(unix.AF_INET6, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_ICMPV6)

@@ -43,10 +43,11 @@ func (g *Gateway) String() string {
 	case g.MSS > 0:
 		what = append(what, fmt.Sprintf("TCP is told a segment size of %d at most", g.MSS))
 	}
-	return fmt.Sprintf("gateway: %s (nftables: table inet %s)", strings.Join(what, ", "), g.table())
+	return fmt.Sprintf("gateway: %s (nftables: table inet %s)", strings.Join(what, ", "), g.Table())
 }
 
-func (g *Gateway) table() string { return ourTables + g.Interface + "/gateway" }
+// Table is the table's name.
+func (g *Gateway) Table() string { return ourTables + g.Interface + "/gateway" }
 
 // Look is never done: a table that is there may be one of an earlier tunnel, and is replaced.
 func (g *Gateway) Look(*Handle) (done bool, err error) {
@@ -57,7 +58,7 @@ func (g *Gateway) Look(*Handle) (done bool, err error) {
 }
 
 func (g *Gateway) Make(h *Handle) error {
-	t, err := h.newTable(g.table())
+	t, err := h.newTable(g.Table())
 	if err != nil {
 		return err
 	}
@@ -84,7 +85,7 @@ func (g *Gateway) Make(h *Handle) error {
 
 // Undo removes the table. Connections that it has translated end with their tunnel.
 func (g *Gateway) Undo(h *Handle) error {
-	_, err := h.removeTable(g.table())
+	_, err := h.removeTable(g.Table())
 	return err
 }
 

@@ -157,7 +157,7 @@ func (j *Journal) write(s Step) error {
 // create makes the file and locks it. A file without an owner in it is left by a process that died right here, or is
 // another's that is right here now, and will find that it has lost.
 func (j *Journal) create() error {
-	if err := os.MkdirAll(j.h.stateDir(), 0o755); err != nil {
+	if err := j.h.makeStateDir(); err != nil {
 		return err
 	}
 	f, err := lockedFile(j.path, os.O_RDWR|os.O_CREATE)

@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // stubborn is a step whose Undo fails for as long as its file of /run is there.
@@ -260,6 +262,49 @@ func TestAStepThatThisVersionDoesNotKnowIsSaid(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestAJournalWhoseFirstLineIsNotUnderstoodIsKept(t *testing.T) {
+	inNamespace(t, func(h host) {
+		h.journalHas("nonsense\n" + `{"kind":"mtu","step":{"Index":2,"Bytes":1500,"Before":1300}}` + "\n")
+		_, err := h.OpenJournal("tun0")
+		unreadable := (*UnreadableError)(nil)
+		if !errors.As(err, &unreadable) || unreadable.Path != h.journalPath("tun0") {
+			t.Errorf("%v", err)
+		}
+		all, err := h.Journals()
+		if err != nil || len(all) != 1 || all[0].Owner.Interface != "tun0" || !errors.As(all[0].Err, &unreadable) {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
+func TestStateThatOthersCanWriteIsNotBelieved(t *testing.T) {
+	for name, spoil := range map[string]func(h host) error{
+		"another user's": func(h host) error { return os.Chown(stateRoot, 65534, 65534) },
+		"for all":        func(h host) error { return os.Chmod(stateRoot, 0o777) },
+		"one namespace":  func(h host) error { return os.Chown(h.stateDir(), 65534, 65534) },
+	} {
+		inNamespace(t, func(h host) {
+			before := h.state()
+			line, _ := h.owner("tun0").line()
+			h.journalHas(string(line) + `{"kind":"sysctl","step":{"Key":"net/ipv4/conf/all/src_valid_mark","Value":"0","For":"tun0"}}` + "\n")
+			h.must(nil, spoil(h))
+			untrusted := (*statedir.UntrustedError)(nil)
+			if _, err := h.OpenJournal("tun0"); !errors.As(err, &untrusted) {
+				t.Errorf("%s: its journal is read: %v", name, err)
+			}
+			if err := doAll(h.NewJournal("tun1"), steps()); !errors.As(err, &untrusted) {
+				t.Errorf("%s: a journal is kept there: %v", name, err)
+			}
+			if err := h.changeClaim("thing", func(*claim) error { return nil }); !errors.As(err, &untrusted) {
+				t.Errorf("%s: a claim is kept there: %v", name, err)
+			}
+			if after := h.state(); after != before {
+				t.Errorf("%s: there is\n%s\nwhere there was\n%s", name, after, before)
+			}
+		})
+	}
 }
 
 func TestWhatCannotBeTakenBackStaysInTheJournal(t *testing.T) {

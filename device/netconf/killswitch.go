@@ -1,6 +1,7 @@
 package netconf
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -43,10 +44,11 @@ func (k *KillSwitch) String() string {
 	for _, p := range k.Allow {
 		allowed = append(allowed, p.String())
 	}
-	return fmt.Sprintf("kill switch: nothing leaves but through %s, except %s (nftables: table inet %s)", k.Interface, strings.Join(allowed, ", "), k.table())
+	return fmt.Sprintf("kill switch: nothing leaves but through %s, except %s (nftables: table inet %s)", k.Interface, strings.Join(allowed, ", "), k.Table())
 }
 
-func (k *KillSwitch) table() string { return KillSwitchTable(k.Interface) }
+// Table is the table's name.
+func (k *KillSwitch) Table() string { return KillSwitchTable(k.Interface) }
 
 // KillSwitchTable is the name of the interface's table.
 func KillSwitchTable(name string) string { return ourTables + name + killSwitchTable }
@@ -70,7 +72,10 @@ func (k *KillSwitch) Look(h *Handle) (done bool, err error) {
 
 // Make puts it in force, in one transaction, and in the place of an older one of that name: in between is nothing.
 func (k *KillSwitch) Make(h *Handle) error {
-	t, err := h.newTable(k.table())
+	if err := h.release(lifted(k.Interface), k.Interface, func(string) error { return nil }); err != nil {
+		return err
+	}
+	t, err := h.newTable(k.Table())
 	if err != nil {
 		return err
 	}
@@ -98,7 +103,10 @@ func (k *KillSwitch) Make(h *Handle) error {
 // sealed packets and the renewal of a DHCP lease goes beyond the link.
 func (k *KillSwitch) exempt(accept func(comment string, parts ...[]expr.Any)) {
 	accept("", out("lo"))
-	accept("sealed", marked(k.Mark))
+	// Not by the mark alone: where ping(8) is setuid, everybody can mark what that sends.
+	for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} { // TCP: long answers of name servers
+		accept("sealed", ofProtocol(protocol), marked(k.Mark))
+	}
 	accept("DHCP", inFamily(unix.NFPROTO_IPV4), betweenPorts(68, 67))
 	for _, to := range []string{"fe80::/10", "ff02::1:2/128"} { // the server, and all servers and relays of the link
 		accept("DHCPv6", towards(netip.MustParsePrefix(to)), betweenPorts(546, 547))
@@ -126,8 +134,10 @@ func (k *KillSwitch) allowed() []netip.Prefix {
 
 // Undo lifts it.
 func (k *KillSwitch) Undo(h *Handle) error {
-	_, err := h.removeTable(k.table())
-	return err
+	if _, err := h.removeTable(k.Table()); err != nil {
+		return err
+	}
+	return h.release(lifted(k.Interface), k.Interface, func(string) error { return nil })
 }
 
 // KillSwitches are the interfaces whose kill switch is in force, whether their tunnels run or not.
@@ -151,10 +161,15 @@ func killSwitchOf(table string) (name string, is bool) {
 	return name, ours && is
 }
 
-// LiftKillSwitch lifts that of the interface. was: there was one.
+// LiftKillSwitch lifts that of the interface, also for its tunnel, which would put it back. was: there was one.
 func (h *Handle) LiftKillSwitch(name string) (was bool, err error) {
-	return h.removeTable(KillSwitchTable(name))
+	_, noted := h.claim(lifted(name), name, func() (string, error) { return "", nil })
+	was, err = h.removeTable(KillSwitchTable(name))
+	return was, errors.Join(err, noted)
 }
+
+// lifted is what is claimed, while its tunnel runs, when somebody has lifted a kill switch.
+func lifted(name string) string { return "lifted." + name }
 
 var (
 	// privateNetworks can't be a place in the Internet: an access point that calls the address of a server its own

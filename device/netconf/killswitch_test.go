@@ -65,6 +65,7 @@ var sendings = []sending{
 	{"<to port 67>", false, func(_ host, text string) error { return datagram("198.51.100.5", 67, 0, 0, "", text) }},
 	{"<DHCPv6 far away>", false, func(_ host, text string) error { return datagram("2001:db8:5::5", 547, 546, 0, "", text) }},
 	{"<echo6>", false, func(h host, text string) error { return h.icmp6("2001:db8::9", 128, 255, "eth0", text) }},
+	{"<echo with the mark>", false, func(_ host, text string) error { return echo("198.51.100.5", tunnelMark, text) }},
 	{"<neighbour, forwarded>", false, func(h host, text string) error { return h.icmp6("2001:db8::9", 135, 254, "eth0", text) }},
 	{"<report far away>", false, func(h host, text string) error { return h.icmp6("2001:db8:5::5", 143, 255, "eth0", text) }},
 	{"<forwarded>", false, func(h host, text string) error {
@@ -150,7 +151,7 @@ func TestAKillSwitchAllowsPrefixesAndPrivateNetworks(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		allowed := []string{"<udp4>", "<udp6>", "<another mark>", "<bound to eth0>", "<from port 68>", "<to port 67>", "<DHCPv6 far away>", "<report far away>", "<forwarded>"}
+		allowed := []string{"<udp4>", "<udp6>", "<another mark>", "<echo with the mark>", "<bound to eth0>", "<from port 68>", "<to port 67>", "<DHCPv6 far away>", "<report far away>", "<forwarded>"}
 		want := names(sendings, func(s sending) bool { return s.passes || slices.Contains(allowed, s.name) })
 		if got := h.leaves(); !slices.Equal(got, want) {
 			t.Errorf("with two prefixes allowed there leave\n%q, want\n%q", got, want)
@@ -259,6 +260,49 @@ func TestKillSwitchesAreFoundAndLiftedByName(t *testing.T) {
 		}
 		if err := testKillSwitch().Undo(h.Handle); err != nil {
 			t.Errorf("to lift what was lifted already: %v", err)
+		}
+	})
+}
+
+func TestTablesThatAFirewallHasFlushedComeBackButNotAKillSwitchThatWasLifted(t *testing.T) {
+	needNFT(t)
+	inNamespace(t, func(h host) {
+		k, g := testKillSwitch(), &Gateway{Interface: "tun0", Masquerade: true}
+		tables := []Tabled{k, g}
+		restored := func(when string, want ...string) {
+			t.Helper()
+			made, err := h.RestoreTables(tables)
+			var names []string
+			for _, s := range made {
+				names = append(names, s.Table())
+			}
+			if err != nil || !slices.Equal(names, want) {
+				t.Errorf("%s: put back are %q, want %q (%v)", when, names, want, err)
+			}
+		}
+		before := h.ruleset()
+		h.must(nil, errors.Join(k.Make(h.Handle), g.Make(h.Handle)))
+		with := h.ruleset()
+		restored("with all there")
+		h.run("", "nft", "flush", "ruleset")
+		restored("after a flush", k.Table(), g.Table())
+		if now := h.ruleset(); now != with {
+			t.Errorf("after a flush there is\n%s\nand was\n%s", now, with)
+		}
+		if was, err := h.LiftKillSwitch("tun0"); !was || err != nil {
+			t.Errorf("lifted %v, %v", was, err)
+		}
+		restored("after it was lifted")
+		h.must(nil, k.Make(h.Handle)) // by the next up
+		h.run("", "nft", "flush", "ruleset")
+		restored("when it was made anew", k.Table(), g.Table())
+		_, err := h.LiftKillSwitch("tun0")
+		h.must(nil, errors.Join(err, k.Undo(h.Handle), g.Undo(h.Handle)))
+		if after := h.ruleset(); after != before {
+			t.Errorf("left behind\n%s", after)
+		}
+		if lifted, err := h.claimed(lifted("tun0")); lifted || err != nil {
+			t.Errorf("that it was lifted is still noted (%v)", err)
 		}
 	})
 }

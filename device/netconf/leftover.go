@@ -43,14 +43,16 @@ func (h *Handle) Journals() (all []Left, err error) {
 		}
 		j := &Journal{h: h, path: path}
 		whole, err := j.read(text)
-		if !whole || j.owner.Boot != bootID() {
+		if err != nil && !whole {
+			j.owner.Interface = strings.TrimSuffix(filepath.Base(path), journalSuffix)
+		} else if !whole || j.owner.Boot != bootID() {
 			continue // nothing of what it tells is there any more
 		}
 		left := Left{Owner: j.owner, Path: path, Steps: j.Steps(), Err: err}
 		switch {
 		case locked[inodeText(&st)]:
 			left.Err = fmt.Errorf("%s: %w", path, ErrInUse)
-		case j.owner.NetNS != h.netns:
+		case whole && j.owner.NetNS != h.netns:
 			left.Err = fmt.Errorf("%s: %w", path, ErrElsewhere)
 		}
 		all = append(all, left)

@@ -53,7 +53,7 @@ type Tabled interface {
 	Table() string // its name
 }
 
-// RestoreTables makes those again that are gone, and tells which.
+// RestoreTables makes those again that are gone, and tells which. A kill switch that was lifted (LiftKillSwitch) stays so.
 func (h *Handle) RestoreTables(steps []Tabled) (restored []Tabled, err error) {
 	c, err := h.nft()
 	if err != nil {
@@ -66,6 +66,12 @@ func (h *Handle) RestoreTables(steps []Tabled) (restored []Tabled, err error) {
 	for _, s := range steps {
 		if slices.ContainsFunc(there, func(t *nftables.Table) bool { return t.Name == s.Table() }) {
 			continue
+		}
+		if k, is := s.(*KillSwitch); is {
+			if meant, failed := h.claimed(lifted(k.Interface)); meant || failed != nil {
+				err = errors.Join(err, failed)
+				continue
+			}
 		}
 		if failed := s.Make(h); failed != nil {
 			err = errors.Join(err, failed)

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // stateRoot has a directory for each network namespace, with the journals of its tunnels and what they share. It does not
@@ -53,6 +55,24 @@ func (o Owner) line() ([]byte, error) {
 // stateDir is where this network namespace's journals are, and what tunnels share in it.
 func (h *Handle) stateDir() string { return filepath.Join(stateRoot, strconv.FormatUint(h.netns, 16)) }
 
+// makeStateDir makes it.
+func (h *Handle) makeStateDir() error {
+	if err := statedir.Make(stateRoot); err != nil {
+		return err
+	}
+	return statedir.Make(h.stateDir())
+}
+
+// checkStateDir says whether what is there, if anything, is ours.
+func (h *Handle) checkStateDir() error {
+	for _, dir := range []string{stateRoot, h.stateDir()} {
+		if err := statedir.Check(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
 func (h *Handle) journalPath(name string) string {
 	return filepath.Join(h.stateDir(), name+journalSuffix)
 }
@@ -63,6 +83,9 @@ func (h *Handle) journalPath(name string) string {
 // there any more, and so ErrNoJournal.
 func (h *Handle) OpenJournal(name string) (*Journal, error) {
 	j := &Journal{h: h, path: h.journalPath(name)}
+	if err := h.checkStateDir(); err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
 	f, err := lockedFile(j.path, os.O_RDWR)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -95,11 +118,28 @@ func (h *Handle) OpenJournal(name string) (*Journal, error) {
 	return j, nil
 }
 
-// read takes the journal from its file's text. Not whole: there is no owner in it.
+// UnreadableError is a journal that is not understood.
+type UnreadableError struct {
+	Path string
+	Err  error
+}
+
+func (e *UnreadableError) Error() string { return fmt.Sprintf("%s: %v", e.Path, e.Err) }
+func (e *UnreadableError) Unwrap() error { return e.Err }
+
+// Advice says what to do about it.
+func (e *UnreadableError) Advice() string {
+	return fmt.Sprintf("if a newer stunnel has made it, its `stunnel down` takes back what was changed; else each line of %s says what that is: take it back by hand and remove the file", e.Path)
+}
+
+// read takes the journal from its file's text. Not whole: there is no owner in it. The error is an *UnreadableError.
 func (j *Journal) read(text []byte) (whole bool, err error) {
 	first, rest, whole := bytes.Cut(text, []byte("\n"))
-	if !whole || json.Unmarshal(first, &j.owner) != nil {
+	if !whole {
 		return false, nil
+	}
+	if err := json.Unmarshal(first, &j.owner); err != nil {
+		return false, &UnreadableError{j.path, fmt.Errorf("journal: %w", err)}
 	}
 	j.end = int64(len(first) + 1)
 	for {
@@ -110,7 +150,7 @@ func (j *Journal) read(text []byte) (whole bool, err error) {
 		if len(line) > 0 && line[0] != crossed {
 			s, err := readStep(line)
 			if err != nil {
-				return true, fmt.Errorf("%s: %w", j.path, err)
+				return true, &UnreadableError{j.path, err}
 			}
 			j.steps = append(j.steps, entry{s, j.end})
 		}

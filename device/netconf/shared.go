@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // What several tunnels change alike (a sysctl, resolv.conf, a bridge) is taken back by the last one that needs it, in
@@ -18,6 +20,7 @@ import (
 
 // claim is such a file.
 type claim struct {
+	Boot     string   `json:"boot"`     // the one in which it was made: of an earlier one nothing holds any more
 	Original string   `json:"original"` // what was there before the first owner
 	Owners   []string `json:"owners"`   // interfaces
 }
@@ -65,23 +68,15 @@ func (h *Handle) claimed(thing string) (claimed bool, err error) {
 
 // changeClaim reads thing's file, lets change at it, and writes it again unless that failed; one process at a time.
 func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
+	if err := h.makeStateDir(); err != nil {
+		return fmt.Errorf("shared changes: %w", err)
+	}
 	dir := h.stateDir()
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fmt.Errorf("shared changes: %w", err)
-	}
-	d, err := os.Open(dir)
+	unlock, err := statedir.Lock(dir)
 	if err != nil {
 		return fmt.Errorf("shared changes: %w", err)
 	}
-	defer d.Close()
-	for {
-		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("shared changes: lock %s: %w", dir, err)
-	}
+	defer unlock()
 	path := filepath.Join(dir, thing+".json")
 	var c claim
 	text, err := os.ReadFile(path)
@@ -90,6 +85,9 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("shared changes: %s: %w", path, err)
+	}
+	if c.Boot != "" && c.Boot != bootID() {
+		c = claim{}
 	}
 	if err := change(&c); err != nil {
 		return err
@@ -100,6 +98,7 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 		}
 		return nil
 	}
+	c.Boot = bootID()
 	if text, err = json.Marshal(c); err != nil {
 		return err
 	}

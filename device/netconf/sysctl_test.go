@@ -90,3 +90,18 @@ func TestASysctlThatCannotBeWrittenIsExplainedAndNothingIsLeft(t *testing.T) {
 		}
 	})
 }
+
+func TestAClaimOfAnEarlierBootDoesNotHold(t *testing.T) {
+	inNamespace(t, func(h host) {
+		h.must(nil, os.MkdirAll(h.stateDir(), 0o755))
+		h.must(nil, os.WriteFile(h.stateDir()+"/"+sysctlFor("").thing()+".json", []byte(`{"boot":"other","original":"7","owners":["tun9"]}`), 0o600))
+		h.must(nil, os.WriteFile(h.stateDir()+"/mark.1234.json", []byte(`{"boot":"other","original":"","owners":["tun0"]}`), 0o600))
+		back := h.took(sysctlFor("tun0"))
+		h.wantSysctl("1", true, "with tun0")
+		h.must(nil, back())
+		h.wantSysctl("0", false, "after all")
+		m := &Mark{Interface: "tun0", Mark: 0x1234}
+		h.must(nil, m.Make(h.Handle))
+		h.must(nil, m.Undo(h.Handle))
+	})
+}

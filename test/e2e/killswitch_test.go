@@ -107,6 +107,18 @@ func TestNothingLeavesPastATunnelWithAKillSwitch(t *testing.T) {
 					t.Errorf("the server was asked by %q, want %q", got, ip2)
 				}
 			})
+			// A firewall that is loaded anew takes it away with all else, and it comes back.
+			table := f.client.Run("nft", "-s", "list", "table", "inet", "stunnel-tun0/killswitch")
+			f.client.Run("nft", "flush", "ruleset")
+			a.Await("somebody has removed this tunnel's nft table inet stunnel-tun0/killswitch, which is put back")
+			if now := f.client.Run("nft", "-s", "list", "table", "inet", "stunnel-tun0/killswitch"); now != table {
+				t.Errorf("it is\n%s\nand was\n%s", now, table)
+			}
+			f.mustBlock(t, "after a flush of all rules", func() {
+				if got := f.curl(ip1, 10); got != ip2 {
+					t.Errorf("the server was asked by %q, want %q", got, ip2)
+				}
+			})
 			// Killed.
 			f.mustBlock(t, "kill -9", func() { a.Kill() })
 			f.mustBlock(t, "killed", func() { f.mustNotPass(t) })

@@ -108,6 +108,9 @@ func (p *parser) checkGateway() {
 	if (in.KillSwitchAllow.LAN || len(in.KillSwitchAllow.Prefixes) > 0) && !in.KillSwitch {
 		p.warn(p.allowLine, "KillSwitchAllow does nothing without KillSwitch = yes")
 	}
+	if in.KillSwitch && in.KillSwitchAllow.LAN && len(in.DNS.Servers) == 0 {
+		p.warn(p.allowLine, "KillSwitchAllow = lan, and there is no DNS: a name server in the local network goes on being asked, and asks outside the tunnel")
+	}
 	if in.KillSwitch && in.Masquerade.On && len(in.Masquerade.Interfaces) == 0 {
 		p.warn(p.interfaceLines["Masquerade"], "with KillSwitch = yes what comes out of the tunnel may still leave this host, as Masquerade = yes wants it; only this host's own packets, and those of its networks, may not")
 	}

@@ -142,6 +142,7 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 	tests := []struct{ text, want string }{
 		{inPeer("AllowedIPs = 10.8.1.2/16"), "peer.conf:8: AllowedIPs 10.8.1.2/16 has bits set behind its mask; it is taken for 10.8.0.0/16"},
 		{inPeer("AllowedIPs = 10.9.0.2"), "peer.conf:8: AllowedIPs 10.9.0.2/32 is in line 7 already"},
+		{inInterface("KillSwitch = yes\nKillSwitchAllow = lan"), "peer.conf:6: KillSwitchAllow = lan, and there is no DNS: a name server in the local network goes on being asked, and asks outside the tunnel"},
 		{inInterface("KillSwitchAllow = lan"), "peer.conf:5: KillSwitchAllow does nothing without KillSwitch = yes"},
 		{inInterface("KillSwitch = yes\nMasquerade = yes"), "peer.conf:6: with KillSwitch = yes what comes out of the tunnel may still leave this host, as Masquerade = yes wants it; only this host's own packets, and those of its networks, may not"},
 		{inInterface("MTU = 1400"), "peer.conf:5: MTU again: it replaces that of line 4"},

@@ -65,7 +65,7 @@ var (
 	tunnelChecks  = []check{
 		checkElsewhere, checkFaults, checkRights, checkName, checkPort, checkLink, checkIPv6, checkNftables, checkPolicyRouting,
 		checkResolution, checkWay, checkPeers, checkOwnAddress, checkSealedOut, checkSealedIn, checkHandshake, checkClockOfHandshake,
-		checkRoutes, checkRules, checkReversePath, checkForwarding, checkInner, checkForward, checkBridge, checkDrops, checkMTU, checkNames,
+		checkRoutes, checkRules, checkReversePath, checkForwarding, checkInner, checkForward, checkBridge, checkKillSwitch, checkDrops, checkMTU, checkNames,
 	}
 )
 

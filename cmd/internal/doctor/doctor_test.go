@@ -303,6 +303,16 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 			x.Peers[0].Unmarked = inside("198.51.100.7")
 		}, nil},
 		{"a gateway that does not forward", func(m *Machine, x *Tunnel) { x.File.Interface.Masquerade.On = true }, []string{"not_forwarding"}},
+		{"a gateway whose outer interface has come anew", func(m *Machine, x *Tunnel) {
+			x.File.Interface.Masquerade.On = true
+			m.Sysctls["net/ipv4/conf/work/forwarding"], m.Sysctls["net/ipv4/conf/eth0/forwarding"] = "1", "0"
+		}, []string{"not_forwarding"}},
+		{"a gateway that is as up has made it", func(m *Machine, x *Tunnel) {
+			x.File.Interface.Masquerade.On = true
+			m.Sysctls["net/ipv4/conf/work/forwarding"], m.Sysctls["net/ipv4/conf/eth0/forwarding"] = "1", "1"
+		}, nil},
+		{"a kill switch that was lifted", func(m *Machine, x *Tunnel) { x.File.Interface.KillSwitch = true }, []string{"note:kill_switch_lifted"}},
+		{"a kill switch in force", func(m *Machine, x *Tunnel) { x.File.Interface.KillSwitch, m.KillSwitches = true, []string{"work"} }, nil},
 		{"others' packets at a server that does not forward", func(m *Machine, x *Tunnel) { serving(m, x); m.AddressErrors = 3 }, []string{"not_forwarding"}},
 		{"stray packets at a client", func(m *Machine, x *Tunnel) { m.AddressErrors = 3 }, nil},
 		{"others' IPv6 packets out of the tunnel", func(m *Machine, x *Tunnel) { m.Links[2].AddressErrors = 3 }, []string{"not_forwarding"}},

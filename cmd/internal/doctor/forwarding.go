@@ -33,11 +33,39 @@ func checkForwarding(m *Machine, t *Tunnel) (found []Finding) {
 		}
 		found = append(found, f)
 	}
+	found = append(found, m.outerForwarding(t)...)
 	if link.AddressErrors != 0 && !m.forwards6(t.Name) {
 		found = append(found, Finding{
 			ID: "not_forwarding", What: "IPv6 packets come out of the tunnel for other hosts, and this one does not forward",
 			Evidence: []Evidence{{"/proc/net/dev_snmp6/" + t.Name, "Ip6InAddrErrors and Ip6InNoRoutes: " + strconv.FormatUint(link.AddressErrors, 10)}, m.sysctl("net/ipv6/conf/all/forwarding")},
 			Remedies: []Remedy{{"sudo sysctl -w net.ipv6.conf.all.forwarding=1", "takes its default route from a host that has it by router advertisements, unless their accept_ra is 2; Masquerade = yes in " + t.arg() + " sees to that"}},
+		})
+	}
+	return found
+}
+
+// outerForwarding: answers to what a gateway has sent on come in by its outer interface, and that must forward too. `up` sees to
+// it, but an interface that comes anew (ppp0, a USB stick) begins without, and so does one to which the default route has gone since.
+func (m *Machine) outerForwarding(t *Tunnel) (found []Finding) {
+	if !t.gateway() {
+		return nil
+	}
+	outer := t.File.Interface.Masquerade.Interfaces
+	if len(outer) == 0 && t.Onward.Err == nil && t.Onward.Interface != t.Name {
+		outer = []string{t.Onward.Interface}
+	}
+	for _, name := range outer {
+		key := "net/ipv4/conf/" + name + "/forwarding"
+		if m.Sysctls[key] != "0" {
+			continue
+		}
+		found = append(found, Finding{
+			ID: "not_forwarding", What: fmt.Sprintf("this is a gateway (Masquerade), and answers that come in by %s are not forwarded", name),
+			Evidence: []Evidence{m.sysctl(key)},
+			Remedies: []Remedy{
+				{"sudo stunnel down " + t.Name, "and up again, which sees to it, for IPv6 too: the interface has come anew since, or the default route leads there since"},
+				{fmt.Sprintf("sudo sysctl -w net.ipv4.conf.%s.forwarding=1", name), "until it comes anew the next time; net.ipv4.ip_forward=1 holds for those that come later as well"},
+			},
 		})
 	}
 	return found

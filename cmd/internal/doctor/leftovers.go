@@ -42,6 +42,18 @@ func (m *Machine) readLeftovers() {
 	}
 }
 
+// checkKillSwitch: who relies on one should know that somebody has lifted it.
+func checkKillSwitch(m *Machine, t *Tunnel) []Finding {
+	if t.Status == nil || t.File == nil || !t.File.Interface.KillSwitch || m.Firewall == nil || slices.Contains(m.KillSwitches, t.Name) {
+		return nil
+	}
+	return one(Finding{
+		ID: "kill_switch_lifted", Note: true, What: "the file wants a kill switch, and none is in force: what the tunnel does not carry leaves in the clear",
+		Evidence: []Evidence{{"nft list table inet " + killSwitchTable(t.Name), "is not there: stunnel unlock has lifted it, or the file had no KillSwitch when the tunnel came up"}},
+		Remedies: []Remedy{{"sudo stunnel down " + t.Name, "and up again, which puts it in force"}},
+	})
+}
+
 // checkLeftovers: a tunnel that ended without `down` left what it had changed.
 func checkLeftovers(m *Machine, _ *Tunnel) (found []Finding) {
 	for _, left := range m.Leftovers {
@@ -63,6 +75,10 @@ func checkLeftovers(m *Machine, _ *Tunnel) (found []Finding) {
 			f.What = fmt.Sprintf("there is a journal of the tunnel %s in another network namespace; if it does not run there, it has died", left.Name)
 			f.Evidence = []Evidence{{left.Path, left.Err.Error()}}
 			f.Remedies = words("stunnel down " + left.Name + ", in that namespace")
+		}
+		if unreadable := (*netconf.UnreadableError)(nil); errors.As(left.Err, &unreadable) {
+			f.Evidence = append([]Evidence{{left.Path, unreadable.Err.Error()}}, f.Evidence[1:]...)
+			f.Remedies = words(unreadable.Advice())
 		}
 		found = append(found, f)
 	}

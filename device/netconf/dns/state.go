@@ -10,6 +10,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // state is what is known of a resolv.conf in whose place ours stands. It is in a directory of its own below /var/lib/stunnel,
@@ -139,6 +141,9 @@ func writeWhole(path string, body []byte, mode fs.FileMode) error {
 
 // states are the directories with states, of all files there may be.
 func (f *file) states() ([]string, error) {
+	if err := statedir.Check(f.dir); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(f.dir)
 	var found []string
 	for _, e := range entries {
@@ -187,21 +192,13 @@ func readState(dir string) (*state, error) {
 
 // locked keeps other processes out while change runs.
 func (f *file) locked(change func() error) error {
-	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+	if err := statedir.Make(f.dir); err != nil {
 		return err
 	}
-	d, err := os.Open(f.dir)
+	unlock, err := statedir.Lock(f.dir)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	for {
-		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX); err != unix.EINTR {
-			break
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("lock %s: %w", f.dir, err)
-	}
+	defer unlock()
 	return change()
 }
