@@ -13,6 +13,9 @@ const tap = "[Interface]\nPrivateKey = " + private + "\nAddress = 10.9.0.1/24\nM
 
 func inTap(line string) string { return strings.Replace(tap, "# ", line, 1) }
 
+// inTapPeer appends a line to tap's [Peer], as line 9.
+func inTapPeer(text string) string { return tap + text + "\n" }
+
 func TestAModeAndItsKeysAreUnderstood(t *testing.T) {
 	if f := mustParse(t, valid); f.Interface.Ethernet || f.Interface.Bridge != "" || f.Interface.MAC != nil {
 		t.Errorf("without a mode: %+v", f.Interface)
