@@ -30,7 +30,7 @@ func TestWhatAKilledUpHasLeftIsTakenBackByDown(t *testing.T) {
 		if b.state() == before {
 			t.Error("it has left nothing: the test proves nothing")
 		}
-		b.start(nil, "stunnel", "down", "peer").wants(0, "peer was not running", fmt.Sprintf("process %d was killed", p.Process.Pid),
+		b.start(nil, "stunnel", "down", "peer").wants(0, "peer was not running", fmt.Sprintf("process %d has ended", p.Process.Pid),
 			"address 10.5.0.1/24", "peer up", "2 routes", "taken back")
 		b.same(before)
 		b.start(nil, "stunnel", "down", "peer").wants(1, "peer is not running")

@@ -30,7 +30,7 @@ func unlockCommand() *cli.Command {
 				return err
 			}
 			defer h.Close()
-			return openHint(unlock(h, c.App.ErrWriter, interfaceName(c.Args().First())), "stunnel unlock "+c.Args().First())
+			return openHint(unlock(h, c.App.ErrWriter, interfaceName(c.Args().First())), strings.TrimSpace("stunnel unlock "+c.Args().First()))
 		},
 	}
 }

@@ -75,6 +75,25 @@ func (k *KillSwitch) Make(h *Handle) error {
 	if err := h.release(lifted(k.Interface), k.Interface, func(string) error { return nil }); err != nil {
 		return err
 	}
+	return k.write(h)
+}
+
+// restore is Make for a table that has gone while the tunnel runs, unless somebody has lifted it, be it in this very moment.
+func (k *KillSwitch) restore(h *Handle) (restored bool, err error) {
+	if meant, err := h.claimed(lifted(k.Interface)); meant || err != nil {
+		return false, err
+	}
+	if err := k.write(h); err != nil {
+		return false, err
+	}
+	meant, err := h.claimed(lifted(k.Interface))
+	if meant {
+		_, err = h.removeTable(k.Table())
+	}
+	return !meant, err
+}
+
+func (k *KillSwitch) write(h *Handle) error {
 	t, err := h.newTable(k.Table())
 	if err != nil {
 		return err

@@ -67,15 +67,13 @@ func (h *Handle) RestoreTables(steps []Tabled) (restored []Tabled, err error) {
 		if slices.ContainsFunc(there, func(t *nftables.Table) bool { return t.Name == s.Table() }) {
 			continue
 		}
+		made, failed := true, error(nil)
 		if k, is := s.(*KillSwitch); is {
-			if meant, failed := h.claimed(lifted(k.Interface)); meant || failed != nil {
-				err = errors.Join(err, failed)
-				continue
-			}
-		}
-		if failed := s.Make(h); failed != nil {
-			err = errors.Join(err, failed)
+			made, failed = k.restore(h)
 		} else {
+			failed = s.Make(h)
+		}
+		if err = errors.Join(err, failed); made && failed == nil {
 			restored = append(restored, s)
 		}
 	}

@@ -6,9 +6,17 @@ import (
 	"strconv"
 )
 
-// checkLink: while the tunnel runs its interface has to be up.
+// checkLink: while the tunnel runs its interface has to be there, by its name, and up.
 func checkLink(m *Machine, t *Tunnel) []Finding {
 	link := m.link(t.Name)
+	if t.Status != nil && t.Elsewhere == 0 && link == nil && len(m.Links) > 0 {
+		return one(Finding{
+			ID: "interface_renamed", What: "the tunnel runs, and there is no interface of its name: it was renamed, or moved to another network namespace",
+			Evidence: []Evidence{{"ip link show " + t.Name, "does not exist"}},
+			Remedies: []Remedy{{"ip -d link", "shows the interfaces with their kinds; ip link set OTHER name " + t.Name + " undoes it"},
+				{"sudo stunnel down " + t.Name, "and up again: what goes by the name, as a kill switch, does not know it by another"}},
+		})
+	}
 	if t.Status == nil || link == nil || link.Up {
 		return nil
 	}

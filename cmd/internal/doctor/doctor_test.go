@@ -176,6 +176,7 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 			stopped(m, x)
 			m.Sockets = []Socket{{Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
 		}, []string{"port_taken"}},
+		{"the interface has another name", func(m *Machine, x *Tunnel) { m.Links[2].Name = "other" }, []string{"interface_renamed"}},
 		{"the interface is down", func(m *Machine, x *Tunnel) { m.Links[2].Up = false }, []string{"interface_down"}},
 		{"IPv6 is off on the interface", func(m *Machine, x *Tunnel) { m.Sysctls["net/ipv6/conf/work/disable_ipv6"] = "1" }, []string{"no_ipv6"}},
 		{"IPv6 is off", func(m *Machine, x *Tunnel) { stopped(m, x); m.Sysctls["net/ipv6/conf/default/disable_ipv6"] = "1" }, []string{"no_ipv6"}},
