@@ -16,7 +16,7 @@ func packetPipe(t *testing.T) (q *Queue, send func([]byte)) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
 	must(t, err)
 	must(t, unix.SetsockoptInt(fds[1], unix.SOL_SOCKET, unix.SO_SNDBUF, 4<<20))
-	q = newQueue(os.NewFile(uintptr(fds[0]), "socketpair"), false, false, 0)
+	q = newQueue(os.NewFile(uintptr(fds[0]), "socketpair"), false, true, 0)
 	t.Cleanup(func() {
 		_ = q.Close()
 		_ = unix.Close(fds[1])
