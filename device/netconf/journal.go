@@ -117,6 +117,7 @@ func (j *Journal) UndoBut(stays func(Step) bool) error {
 	if len(j.steps) == 0 && j.file != nil {
 		errs = append(errs, os.Remove(j.path))
 		j.Close()
+		j.h.leaveStateDir()
 	}
 	return errors.Join(errs...)
 }
@@ -157,10 +158,11 @@ func (j *Journal) write(s Step) error {
 // create makes the file and locks it. A file without an owner in it is left by a process that died right here, or is
 // another's that is right here now, and will find that it has lost.
 func (j *Journal) create() error {
-	if err := j.h.makeStateDir(); err != nil {
+	var f *os.File
+	err := j.h.inStateDir(func() (err error) {
+		f, err = lockedFile(j.path, os.O_RDWR|os.O_CREATE)
 		return err
-	}
-	f, err := lockedFile(j.path, os.O_RDWR|os.O_CREATE)
+	})
 	if err != nil {
 		return err
 	}

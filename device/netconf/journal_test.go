@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"reflect"
 	"strings"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"stunnel/device/netconf/statedir"
@@ -451,5 +453,39 @@ func TestAJournalIsGoneOnWithByAnotherProcess(t *testing.T) {
 		if files, _ := os.ReadDir(h.stateDir()); len(files) > 0 {
 			t.Errorf("files are left: %v", files)
 		}
+	})
+}
+
+func TestTheDirectoryGoesWithItsLastUser(t *testing.T) {
+	inNamespace(t, func(h host) {
+		j := h.NewJournal("tun0")
+		h.must(nil, doAll(j, []Step{&stubborn{"/none"}}))
+		come := func() error {
+			if _, err := h.claim("thing", "tun0", func() (string, error) { return "", nil }); err != nil {
+				return err
+			}
+			return h.release("thing", "tun0", func(string) error { return nil })
+		}
+		h.must(nil, come())
+		if _, err := os.Stat(h.stateDir()); err != nil {
+			t.Errorf("with a journal in it: %v", err)
+		}
+		h.must(nil, j.Undo())
+		if _, err := os.Stat(h.stateDir()); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("after all: %v", err)
+		}
+		// Who comes while another one goes gets a directory all the same.
+		var all errgroup.Group
+		for range 8 {
+			all.Go(func() error {
+				for range 50 {
+					if err := come(); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+		}
+		h.must(nil, all.Wait())
 	})
 }

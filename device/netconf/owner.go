@@ -55,12 +55,28 @@ func (o Owner) line() ([]byte, error) {
 // stateDir is where this network namespace's journals are, and what tunnels share in it.
 func (h *Handle) stateDir() string { return filepath.Join(stateRoot, strconv.FormatUint(h.netns, 16)) }
 
-// makeStateDir makes it.
-func (h *Handle) makeStateDir() error {
-	if err := statedir.Make(stateRoot); err != nil {
-		return err
+// inStateDir makes it and calls open, which opens a file there. Who leaves it empty removes it, perhaps between the two.
+func (h *Handle) inStateDir(open func() error) (err error) {
+	const tries = 100 // each fails only if another process comes and goes in that very moment
+	for range tries {
+		if err = statedir.Make(stateRoot); err == nil {
+			err = statedir.Make(h.stateDir())
+		}
+		if err == nil {
+			err = open()
+		}
+		// The library's MkdirAll says that the directory is there if it is and then is no more.
+		if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrExist) {
+			break
+		}
 	}
-	return statedir.Make(h.stateDir())
+	return err
+}
+
+// leaveStateDir removes it, and stateRoot, if nothing is in there any more.
+func (h *Handle) leaveStateDir() {
+	_ = unix.Rmdir(h.stateDir()) // refused while a file is there
+	_ = unix.Rmdir(stateRoot)
 }
 
 // checkStateDir says whether what is there, if anything, is ours.
@@ -112,7 +128,9 @@ func (h *Handle) OpenJournal(name string) (*Journal, error) {
 		f.Close()
 		return nil, err
 	case !whole || j.owner.Boot != bootID():
-		return nil, errors.Join(ErrNoJournal, os.Remove(j.path), f.Close())
+		err := errors.Join(ErrNoJournal, os.Remove(j.path), f.Close())
+		h.leaveStateDir()
+		return nil, err
 	}
 	j.file = f
 	return j, nil

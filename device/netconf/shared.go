@@ -68,14 +68,16 @@ func (h *Handle) claimed(thing string) (claimed bool, err error) {
 
 // changeClaim reads thing's file, lets change at it, and writes it again unless that failed; one process at a time.
 func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
-	if err := h.makeStateDir(); err != nil {
-		return fmt.Errorf("shared changes: %w", err)
-	}
 	dir := h.stateDir()
-	unlock, err := statedir.Lock(dir)
+	var unlock func()
+	err := h.inStateDir(func() (err error) {
+		unlock, err = statedir.Lock(dir)
+		return err
+	})
 	if err != nil {
 		return fmt.Errorf("shared changes: %w", err)
 	}
+	defer h.leaveStateDir()
 	defer unlock()
 	path := filepath.Join(dir, thing+".json")
 	var c claim
