@@ -224,7 +224,7 @@ func burstLength(mtu int, ethernet bool) int {
 	if !ethernet {
 		return transport.TrainLength(mtu)
 	}
-	const headers, usual, outside = 4 + 14, 1500, 60 // outside: IPv4, UDP, the message's own
+	const headers, usual, outside = transport.FrameRoom + 14, 1500, 60 // outside: IPv4, UDP, the message's own
 	length := mtu + headers
 	if mtu > usual || length <= usual-outside {
 		return transport.TrainLength(length)

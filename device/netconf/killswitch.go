@@ -167,14 +167,15 @@ func (h *Handle) KillSwitches() (names []string, err error) {
 	}
 	tables, err := c.ListTablesOfFamily(nftables.TableFamilyINet)
 	for _, t := range tables {
-		if name, is := killSwitchOf(t.Name); is {
+		if name, is := KillSwitchOf(t.Name); is {
 			names = append(names, name)
 		}
 	}
 	return names, refusedByNft("list the tables of nftables", err)
 }
 
-func killSwitchOf(table string) (name string, is bool) {
+// KillSwitchOf is the interface whose kill switch a table of this name is; is: it is one.
+func KillSwitchOf(table string) (name string, is bool) {
 	name, ours := strings.CutPrefix(table, ourTables)
 	name, is = strings.CutSuffix(name, killSwitchTable)
 	return name, ours && is

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // Left is a journal as it stands in its file: what a tunnel has changed and not taken back.
@@ -45,7 +47,7 @@ func (h *Handle) Journals() (all []Left, err error) {
 		whole, err := j.read(text)
 		if err != nil && !whole {
 			j.owner.Interface = strings.TrimSuffix(filepath.Base(path), journalSuffix)
-		} else if !whole || j.owner.Boot != bootID() {
+		} else if !whole || j.owner.Boot != statedir.Boot() {
 			continue // nothing of what it tells is there any more
 		}
 		left := Left{Owner: j.owner, Path: path, Steps: j.Steps(), Err: err}

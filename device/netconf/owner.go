@@ -12,7 +12,6 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -44,7 +43,7 @@ var (
 )
 
 func (h *Handle) owner(name string) Owner {
-	return Owner{Interface: name, PID: os.Getpid(), Boot: bootID(), NetNS: h.netns}
+	return Owner{Interface: name, PID: os.Getpid(), Boot: statedir.Boot(), NetNS: h.netns}
 }
 
 func (o Owner) line() ([]byte, error) {
@@ -127,7 +126,7 @@ func (h *Handle) OpenJournal(name string) (*Journal, error) {
 	case err != nil:
 		f.Close()
 		return nil, err
-	case !whole || j.owner.Boot != bootID():
+	case !whole || j.owner.Boot != statedir.Boot():
 		err := errors.Join(ErrNoJournal, os.Remove(j.path), f.Close())
 		h.leaveStateDir()
 		return nil, err
@@ -221,7 +220,7 @@ func (h *Handle) elsewhere(name string) (*Journal, error) {
 			continue
 		}
 		j := &Journal{h: h, path: path}
-		if first, _, whole := bytes.Cut(text, []byte("\n")); whole && json.Unmarshal(first, &j.owner) == nil && j.owner.Boot == bootID() {
+		if first, _, whole := bytes.Cut(text, []byte("\n")); whole && json.Unmarshal(first, &j.owner) == nil && j.owner.Boot == statedir.Boot() {
 			return j, fmt.Errorf("%s: %w", path, ErrElsewhere)
 		}
 	}
@@ -269,9 +268,4 @@ func readStep(line []byte) (Step, error) {
 		return nil, fmt.Errorf("journal: %s: %w", l.Kind, err)
 	}
 	return s, nil
-}
-
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // "" is as good, where there is none
-	return strings.TrimSpace(string(id))
 }

@@ -113,7 +113,7 @@ func (p *Passage) Look(h *Handle) (done bool, err error) {
 
 // remedy is what has to be done about a chain in which we do not write; "" for others.
 func (p *Passage) remedy(d Drop) string {
-	if other, is := killSwitchOf(d.base.Table.Name); is {
+	if other, is := KillSwitchOf(d.base.Table.Name); is {
 		return fmt.Sprintf("it is the kill switch of %s: stunnel down %s, or stunnel unlock %s lifts it", other, other, other)
 	}
 	if d.base.Table.Name == "firewalld" {

@@ -88,7 +88,7 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("shared changes: %s: %w", path, err)
 	}
-	if c.Boot != "" && c.Boot != bootID() {
+	if c.Boot != "" && c.Boot != statedir.Boot() {
 		c = claim{}
 	}
 	if err := change(&c); err != nil {
@@ -100,7 +100,7 @@ func (h *Handle) changeClaim(thing string, change func(*claim) error) error {
 		}
 		return nil
 	}
-	c.Boot = bootID()
+	c.Boot = statedir.Boot()
 	if text, err = json.Marshal(c); err != nil {
 		return err
 	}

@@ -427,7 +427,7 @@ type doubtful struct{}
 func (doubtful) Judge(ruleset.Packet) ruleset.Verdict { return ruleset.Verdict{Drops: true} }
 
 func TestTheRemedyForAKillSwitchIsToLiftIt(t *testing.T) {
-	got := let(ruleset.Place{Table: killSwitchTable("old")}, "udp dport 1")
+	got := let(ruleset.Place{Table: netconf.KillSwitchTable("old")}, "udp dport 1")
 	if len(got) != 1 || got[0].Command != "sudo stunnel unlock old" {
 		t.Errorf("%+v", got)
 	}

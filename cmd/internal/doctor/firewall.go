@@ -3,10 +3,10 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"stunnel/device/netconf"
 	"stunnel/device/netconf/ruleset"
 )
 
@@ -19,19 +19,9 @@ func (m *Machine) dropped(p ruleset.Packet) (by ruleset.Place, drops bool) {
 	return v.By, v.Drops && v.Sure
 }
 
-// killSwitchOf is the tunnel whose kill switch drops there, "" if it is something else.
-func killSwitchOf(by ruleset.Place) string {
-	name, ours := strings.CutPrefix(by.Table, "stunnel-")
-	name, found := strings.CutSuffix(name, "/killswitch")
-	if !ours || !found {
-		return ""
-	}
-	return name
-}
-
 // let is what lets pass what by drops, in a rule that says it by match.
 func let(by ruleset.Place, match string) []Remedy {
-	if name := killSwitchOf(by); name != "" {
+	if name, is := netconf.KillSwitchOf(by.Table); is {
 		return []Remedy{{"sudo stunnel unlock " + name, "lifts the kill switch of " + name}}
 	}
 	return []Remedy{
@@ -64,7 +54,7 @@ func checkSealedOut(m *Machine, t *Tunnel) (found []Finding) {
 			Way: ruleset.Out, OutInterface: p.Way.Interface, OutIndex: m.index(p.Way.Interface), Source: p.Way.Source, Destination: p.Endpoint.Addr().WithZone(""),
 			Protocol: unix.IPPROTO_UDP, SourcePort: t.port(), DestinationPort: p.Endpoint.Port(), Mark: t.mark(),
 		})
-		if !drops || t.Status == nil && killSwitchOf(by) == t.Name { // which will let the mark pass that up chooses
+		if !drops || t.Status == nil && by.Table == netconf.KillSwitchTable(t.Name) { // which will let the mark pass that up chooses
 			continue
 		}
 		found = append(found, Finding{
@@ -199,6 +189,3 @@ func checkBridge(m *Machine, t *Tunnel) []Finding {
 			Remedy{"sudo sysctl -w net.bridge.bridge-nf-call-iptables=0 net.bridge.bridge-nf-call-ip6tables=0", "if nothing on this host filters what is bridged"}),
 	})
 }
-
-// killSwitchTable is what netconf.KillSwitch calls its table.
-func killSwitchTable(name string) string { return "stunnel-" + name + "/killswitch" }

@@ -49,7 +49,7 @@ func checkKillSwitch(m *Machine, t *Tunnel) []Finding {
 	}
 	return one(Finding{
 		ID: "kill_switch_lifted", Note: true, What: "the file wants a kill switch, and none is in force: what the tunnel does not carry leaves in the clear",
-		Evidence: []Evidence{{"nft list table inet " + killSwitchTable(t.Name), "is not there: stunnel unlock has lifted it, or the file had no KillSwitch when the tunnel came up"}},
+		Evidence: []Evidence{{"nft list table inet " + netconf.KillSwitchTable(t.Name), "is not there: stunnel unlock has lifted it, or the file had no KillSwitch when the tunnel came up"}},
 		Remedies: []Remedy{{"sudo stunnel down " + t.Name, "and up again, which puts it in force"}},
 	})
 }
@@ -88,7 +88,7 @@ func checkLeftovers(m *Machine, _ *Tunnel) (found []Finding) {
 		}
 		found = append(found, Finding{
 			ID: "kill_switch", What: fmt.Sprintf("the kill switch of %s is in force, and that tunnel does not run: nothing leaves this machine", name),
-			Evidence: []Evidence{{"nft list table inet " + killSwitchTable(name), "is there"}},
+			Evidence: []Evidence{{"nft list table inet " + netconf.KillSwitchTable(name), "is there"}},
 			Remedies: []Remedy{
 				{"sudo stunnel up " + name, "brings the tunnel back, with the kill switch closed throughout"},
 				{"sudo stunnel down " + name, "takes back all that the tunnel has left, the kill switch last"},

@@ -14,6 +14,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/statedir"
 )
 
 // Settings are what one tunnel wants. They hold no secret.
@@ -125,12 +127,7 @@ const (
 )
 
 func machineFile() *file {
-	return &file{path: resolvConf, dir: stateDir, boot: bootID(), pid: os.Getpid(), alive: alive}
-}
-
-func bootID() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // "" is as good, where there is none
-	return strings.TrimSpace(string(id))
+	return &file{path: resolvConf, dir: stateDir, boot: statedir.Boot(), pid: os.Getpid(), alive: alive}
 }
 
 // alive says whether the process that started then still runs.

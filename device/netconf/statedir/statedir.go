@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -52,4 +53,10 @@ func Check(path string) error {
 		return &UntrustedError{path, int(owner.Uid), mode}
 	}
 	return nil
+}
+
+// Boot tells this boot of the machine from all others: what was kept in an earlier one may not be so any more.
+func Boot() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id") // "" is as good, where there is none
+	return strings.TrimSpace(string(id))
 }
