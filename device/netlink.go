@@ -125,11 +125,13 @@ func (s *linkSocket) receive() (n int, err error) {
 	var recvErr error
 	err = s.raw.Read(func(fd uintptr) bool {
 		var from unix.Sockaddr
-		n, from, recvErr = unix.Recvfrom(int(fd), s.buf, 0)
+		for n, from, recvErr = unix.Recvfrom(int(fd), s.buf, 0); recvErr == unix.EINTR; {
+			n, from, recvErr = unix.Recvfrom(int(fd), s.buf, 0)
+		}
 		if nl, ok := from.(*unix.SockaddrNetlink); recvErr == nil && (!ok || nl.Pid != 0) {
 			n = 0 // not from the kernel
 		}
-		return recvErr != unix.EAGAIN && recvErr != unix.EINTR
+		return recvErr != unix.EAGAIN
 	})
 	if err != nil {
 		return 0, os.ErrClosed

@@ -91,8 +91,12 @@ func (c *Capture) Read() (f Frame, err error) {
 	var n, controls int
 	var from unix.Sockaddr
 	closed := c.raw.Read(func(fd uintptr) bool {
-		n, controls, _, from, err = unix.Recvmsg(int(fd), c.buf[:], c.control[:], 0)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+		for {
+			n, controls, _, from, err = unix.Recvmsg(int(fd), c.buf[:], c.control[:], 0)
+			if !errors.Is(err, unix.EINTR) { // nothing wakes us a second time for what is there already
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
 	})
 	if closed != nil {
 		err = os.ErrClosed // what a RawConn says instead is nobody's to compare
@@ -150,8 +154,11 @@ func putTag(frame []byte, aux *unix.TpacketAuxdata) []byte {
 func (c *Capture) Write(frame []byte) (err error) {
 	whole := append(make([]byte, virtioSize, virtioSize+len(frame)), frame...)
 	closed := c.raw.Write(func(fd uintptr) bool {
-		_, err = unix.Write(int(fd), whole)
-		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
+		for {
+			if _, err = unix.Write(int(fd), whole); !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
+		}
 	})
 	if closed != nil {
 		err = os.ErrClosed

@@ -14,7 +14,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cable makes two interfaces joined to each other, in a network namespace that is the test's own, and captures at both.
+// cable makes two interfaces joined to each other, in a network namespace that is the test's own, and captures at both. Frames
+// may be written to one at once; of the other, which is set up while its cable is still dead, the kernel drops without
+// a word what it gets before it has noticed, some time later, that it has a carrier.
 func cable(t *testing.T) (one, two *Capture) {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -33,7 +35,7 @@ func cable(t *testing.T) (one, two *Capture) {
 		t.Fatal(err)
 	}
 	captures := make(map[string]*Capture)
-	for _, name := range []string{"one", "two"} {
+	for _, name := range []string{"two", "one"} { // in this order: see above
 		l, err := nl.LinkByName(name)
 		if err == nil {
 			err = nl.LinkSetUp(l)
