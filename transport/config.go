@@ -21,6 +21,9 @@ type Config struct {
 	// ListenPort is the local UDP port; 0 lets the kernel choose one.
 	ListenPort *uint16
 
+	// ListenTCP is the local TCP port on which connections are taken; 0: none is.
+	ListenTCP *uint16
+
 	// FwMark is the mark (SO_MARK) of the tunnel's own packets; 0 is no mark.
 	FwMark *uint32
 
@@ -92,6 +95,16 @@ type PeerConfig struct {
 	// packet comes from elsewhere. An IPv4 address is not mapped into IPv6; a
 	// zone is kept.
 	Endpoint *netip.AddrPort
+
+	// Endpoints are all addresses at which the peer may be, in the order in which they are to be tried; Endpoint alone means
+	// one. New ones never move a path that works: one of them is used once a handshake has completed there.
+	Endpoints *[]netip.AddrPort
+
+	// EndpointsTCP are those to dial with TCP; empty: the same as for UDP.
+	EndpointsTCP *[]netip.AddrPort
+
+	// Transport says what may carry the peer's messages.
+	Transport *Transport
 
 	// PersistentKeepalive is the interval after which an empty message is sent
 	// when nothing else was, in whole seconds from 0 to 65535; 0 is off.

@@ -21,6 +21,12 @@ type Status struct {
 	// asked for; 0 while the tunnel is down and no port was configured.
 	ListenPort uint16
 
+	// ListenTCP is the TCP port on which connections are taken; 0: none are. Streams is how many are open, dialled ones
+	// included, and Strangers how many connections were closed since they had not proved anything.
+	ListenTCP uint16
+	Streams   int
+	Strangers uint64
+
 	// FwMark is the mark (SO_MARK) of the tunnel's own packets; 0: none.
 	FwMark uint32
 
@@ -63,6 +69,21 @@ type PeerStatus struct {
 
 	// Endpoint is where packets go now; the zero AddrPort: not known yet.
 	Endpoint netip.AddrPort
+
+	// Endpoints and EndpointsTCP are where it may be, as configured last.
+	Endpoints, EndpointsTCP []netip.AddrPort
+
+	// Transport is what may carry the peer's messages, Carrier what does: TransportUDP or TransportTCP. CarrierSince is
+	// since when, by the wall clock, and CarrierWhy why, for people: "UDP does not get through". Without a session
+	// CarrierSince is the zero time and CarrierWhy "".
+	Transport    Transport
+	Carrier      Transport
+	CarrierSince time.Time
+	CarrierWhy   string
+
+	// PathMTU is the largest packet outside, IP header included, that is known to reach the peer, in bytes; 0: nothing is
+	// measured, as with a plain WireGuard, or over TCP.
+	PathMTU int
 
 	// LastHandshake is when the newest session began, by the wall clock; the
 	// zero time: there has been none.

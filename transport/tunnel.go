@@ -66,12 +66,25 @@ type Socket interface {
 	Close() error
 }
 
+// Listener takes TCP connections; *socket.Listener is one.
+type Listener interface {
+	// Accept waits for a connection. After Close the error is net.ErrClosed.
+	Accept() (socket.Stream, error)
+	// Strangers counts the connections that were closed without having been admitted.
+	Strangers() uint64
+	Port() uint16
+	Close() error
+}
+
 // Options are what a Tunnel is made of and does not change.
 type Options struct {
 	// Queues of the device, one lane each. The Tunnel closes them.
 	Queues []Queue
 	// Listen opens n sockets on one UDP port, 0 for one that is free.
 	Listen func(port uint16, n int, mark uint32) ([]Socket, error)
+	// ListenTCP opens a TCP port, and Dial connects to one within ctx; nil: there is no TCP.
+	ListenTCP func(port uint16, mark uint32) (Listener, error)
+	Dial      func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
 	// Ethernet says that the queues are a TAP's (tap mode), see Queue. It is announced
 	// to peers, and only such as are in tap mode too are spoken to; AllowedIPs have no
 	// meaning.

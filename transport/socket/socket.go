@@ -27,6 +27,9 @@ type Path struct {
 	// Local only, as nothing else would tell the links apart. Everything else takes the route that the kernel has for
 	// it: a reply that was forced out where the question came in would never leave a host whose routes are asymmetric.
 	Interface uint32
+
+	// Stream is the connection on which a message came, or is to go; nil: the datagrams are UDP's.
+	Stream Stream
 }
 
 // Datagram is one received datagram.
@@ -61,6 +64,9 @@ type Features struct {
 // ErrLocalGone says that a train was sent, but not from Path.Local, which is no longer ours or has no route to the
 // remote end. The caller forgets it.
 var ErrLocalGone = errors.New("the local address is gone, sent from another")
+
+// ErrStalled says that messages were dropped, since a Stream did not take them in good time.
+var ErrStalled = errors.New("the connection is stalled")
 
 // errClosed is what Receive and Send return after Close. It is both of the standard library's errors for that.
 var errClosed error = closedError{}

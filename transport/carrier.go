@@ -1,0 +1,27 @@
+package transport
+
+import "fmt"
+
+// Transport is what may carry a peer's messages.
+type Transport uint8
+
+const (
+	TransportUDP  Transport = iota
+	TransportTCP            // nothing but a TCP connection
+	TransportAuto           // UDP, and TCP where UDP does not get through
+)
+
+var transportNames = [...]string{TransportUDP: "udp", TransportTCP: "tcp", TransportAuto: "auto"}
+
+// String is the word for t in configuration files: udp, tcp or auto.
+func (t Transport) String() string { return transportNames[t] }
+
+// ParseTransport reads the word that String writes.
+func ParseTransport(word string) (Transport, error) {
+	for t, name := range transportNames {
+		if word == name {
+			return Transport(t), nil
+		}
+	}
+	return 0, fmt.Errorf("%q is no transport: udp, tcp or auto", word)
+}
