@@ -10,7 +10,7 @@ import (
 // hear takes a plaintext that is no IP packet. It was opened under s, as the
 // message with this counter, and is no replay. data: it brought something for
 // the local stack.
-func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
+func (r *receiver) hear(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
@@ -19,7 +19,7 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 	case kind == extension.KindControl && p.extensions() == ExtensionsOff:
 		p.drops.add(dropExtensionsOff, 1)
 	case kind == extension.KindControl:
-		l.control(s, flags, body, now)
+		r.control(s, flags, body, now)
 	case kind == extension.KindFragment && !s.mayGet(extension.Fragments):
 		p.drops.add(dropNotAnnounced, 1)
 		return true
@@ -27,12 +27,12 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 		p.drops.add(dropBeforeHello, 1)
 		return true
 	case kind == extension.KindFragment:
-		l.join(s, counter, flags, body, routes, now)
+		r.join(s, counter, flags, body, routes, now)
 		return true
-	case kind == extension.KindFrame && l.tunnel.lan == nil:
+	case kind == extension.KindFrame && r.tunnel.lan == nil:
 		p.drops.add(dropNotAnnounced, 1)
 	case kind == extension.KindFrame:
-		l.admitFrame(s, plaintext)
+		r.admitFrame(s, plaintext)
 		return true
 	default:
 		p.drops.add(dropUnknownExtension, 1)
@@ -41,12 +41,12 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 }
 
 // control takes a control message.
-func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.Duration) {
+func (r *receiver) control(s *session, flags extension.Flags, body []byte, now time.Duration) {
 	p := s.peer
 	ok := true
 	switch typ, _ := extension.TypeOf(body); typ {
 	case extension.TypeHello:
-		l.greeted = p.hearHello(s, flags, body, now) || l.greeted
+		r.greeted = p.hearHello(s, flags, body, now) || r.greeted
 	case extension.TypeEcho:
 		var token extension.Token
 		if token, ok = extension.ParseEcho(body); ok && p.speaks(now) {
@@ -58,7 +58,7 @@ func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.
 			p.echoes.reply(token, now)
 		}
 	case extension.TypeGoodbye:
-		l.forward(p, now) // what came before it, or that teaches us stations which are gone
+		r.forward(p, now) // what came before it, or that teaches us stations which are gone
 		var instance extension.Instance
 		if _, instance, ok = extension.ParseGoodbye(body); ok {
 			p.hearGoodbye(s, instance, now)

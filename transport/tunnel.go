@@ -72,6 +72,7 @@ type Listener interface {
 	Accept() (socket.Stream, error)
 	// Strangers counts the connections that were closed without having been admitted.
 	Strangers() uint64
+	SetMark(mark uint32) error // of it, and of connections that come from now on
 	Port() uint16
 	Close() error
 }
@@ -170,25 +171,16 @@ type lane struct {
 	sealer *sealer                                    // of who has what the queue gave
 	answer func(first, rest [][]byte, partial []bool) // outbound, for Look; a method value made per call would allocate
 
-	// inbound's: the messages of one run, where they came from, what they held;
-	// the packets of the whole burst that passed
-	msgs    [][]byte
-	from    []socket.Path
-	plain   [][]byte
-	packets [][]byte
-	partial []bool // of packets
-	greeted bool   // a hello in the run is to be acknowledged
-
-	// inbound's in tap mode: frames of one run that passed; and for those that go to
-	// another peer how they are given to relayer, which is nil until there are some
-	arrived []arrival
-	relayed frames
-	relayer *sealer
-
-	gathered gathering // inbound's too: fragments of a packet, one behind the other
-	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
+	in     *receiver                                  // of who reads the socket
 
 	writing sync.Mutex // around queue.Write: a leaf
+}
+
+func newLane(t *Tunnel, number int, q Queue) *lane {
+	l := &lane{tunnel: t, number: number, queue: q, sealer: newSealer()}
+	l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
+	l.in = &receiver{lane: l}
+	return l
 }
 
 // New makes a Tunnel that is down and has no key, no peers and no goroutine.
@@ -222,9 +214,7 @@ func New(o Options) *Tunnel {
 	t.mtu.Store(int64(o.MTU))
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
-		l := &lane{tunnel: t, number: i, queue: q, sealer: newSealer()}
-		l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
-		t.lanes = append(t.lanes, l)
+		t.lanes = append(t.lanes, newLane(t, i, q))
 	}
 	return t
 }
