@@ -86,7 +86,7 @@ func (p *peer) sendControl(message []byte, now time.Duration) {
 	if l.seal(s, [][]byte{message}, [][]byte{nil}) == 0 {
 		return
 	}
-	l.transmit(p, p.tunnel.controlSocket())
+	l.transmit(s, p.tunnel.controlSocket())
 	if s.may(understands) {
 		p.sent(s, [][]byte{nil}, now)
 	}
@@ -101,15 +101,23 @@ func (p *peer) speaks(now time.Duration) bool {
 
 // sayGoodbye tells a peer that knows the word that we go. It never waits.
 func (p *peer) sayGoodbye(reason extension.Reason, now time.Duration) {
-	s, sock, path := p.usable(now), p.tunnel.controlSocket(), p.path.Load()
-	if s == nil || sock == nil || path == nil || !s.may(understands) || !s.acquire() {
+	s, sock := p.usable(now), p.tunnel.controlSocket()
+	if s == nil || sock == nil || !s.may(understands) || !s.acquire() {
 		return
 	}
 	defer s.release()
+	path := s.way()
+	if path == nil {
+		return
+	}
 	l := sealers.Get().(*sealer)
 	defer l.putBack()
 	message := extension.AppendGoodbye(nil, reason, p.instance)
-	if l.seal(s, [][]byte{message}, [][]byte{nil}) > 0 && len(l.out) > 0 {
+	switch {
+	case l.seal(s, [][]byte{message}, [][]byte{nil}) == 0 || len(l.out) == 0:
+	case path.Stream != nil:
+		path.Stream.Offer(l.out)
+	default:
 		sock.Offer(l.out, *path)
 	}
 }
@@ -136,7 +144,8 @@ func (p *peer) hearGoodbye(s *session, instance extension.Instance, now time.Dur
 		p.timers.anotherKeepalive.Store(false)
 		if p.staging.n.Load() == 0 { // nobody waits for the handshake that may be going on
 			p.timers.retransmit.stop()
-			p.dropPending()
+			p.dropPending(TransportUDP)
+			p.dropPending(TransportTCP)
 		}
 	}
 	p.mu.Unlock()

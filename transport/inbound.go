@@ -43,6 +43,9 @@ type receiver struct {
 	partial []bool // of packets
 	greeted bool   // a hello in the run is to be acknowledged
 
+	// messages under known sessions that were accepted, and that did not open: a connection looks at them
+	accepted, forged int
+
 	// in tap mode: frames of one run that passed; and for those that go to
 	// another peer how they are given to relayer, which is nil until there are some
 	arrived []arrival
@@ -82,7 +85,7 @@ func (r *receiver) inbound(burst []socket.Datagram, now time.Duration) {
 			}
 			r.open(index, burst[start:end], now)
 		default:
-			r.tunnel.intake(typ, burst[start], now)
+			r.tunnel.intake(typ, burst[start], now, nil)
 		}
 		start = end
 	}
@@ -131,18 +134,22 @@ func (r *receiver) accept(s *session, now time.Duration) {
 	p := s.peer
 	routes := r.tunnel.allowedIPs.Snapshot()
 	var bytes, accepted, data int
+	confirmed := p.sessions.current.Load() == s
 	for i, msg := range r.msgs {
 		counter := crypto.MessageCounter(msg)
 		switch {
 		case r.plain[i] == nil:
 			p.drops.add(dropNotAuthentic, 1)
+			r.forged++
 			continue
 		case !s.replay.Accept(counter):
 			p.drops.add(dropReplayed, 1)
 			continue
 		}
-		if accepted++; accepted == 1 && p.sessions.current.Load() != s {
+		accepted++
+		if !confirmed && s.cameBy(&r.from[i]) {
 			p.confirm(s, now)
+			confirmed = true
 		}
 		bytes += len(msg)
 		if s.replay.Newest() == counter {
@@ -164,6 +171,7 @@ func (r *receiver) accept(s *session, now time.Duration) {
 	if accepted == 0 {
 		return
 	}
+	r.accepted += accepted
 	p.rxBytes.Add(uint64(bytes))
 	p.authenticatedReceived(now)
 	if data > 0 && p.sessions.current.Load() != nil { // else it was said behind a goodbye

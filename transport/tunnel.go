@@ -117,6 +117,9 @@ type Tunnel struct {
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
 
+	listenTCP func(port uint16, mark uint32) (Listener, error)
+	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
+
 	pathMTU func(remote netip.Addr, mark uint32) int
 	version string      // fit for a hello
 	trusted atomic.Bool // Config.TrustedChecksums
@@ -128,6 +131,7 @@ type Tunnel struct {
 	peers       registry
 	indices     indexTable
 	schedule    schedule
+	streams     streams
 	handshakes  chan *queuedHandshake
 	initiations initiations
 	loadUntil   atomic.Int64
@@ -141,6 +145,7 @@ type Tunnel struct {
 	mu         sync.Mutex // guards what follows, and all configuration
 	privateKey crypto.PrivateKey
 	port       uint16                    // as asked for
+	portTCP    uint16                    // 0: none
 	allowedIPs allowedIPs[*peer]         // written under mu, read by snapshot
 	ours       map[crypto.PublicKey]ours // also of peers that are no more, should they come back
 	closed     bool
@@ -154,6 +159,9 @@ type ours struct {
 	name       string
 	extensions Extensions
 	macs       *[]MAC // nil: any
+
+	transport    Transport
+	endpointsTCP *[]netip.AddrPort
 }
 
 // localIdentity is what follows from the private key.
@@ -171,7 +179,7 @@ type lane struct {
 	sealer *sealer                                    // of who has what the queue gave
 	answer func(first, rest [][]byte, partial []bool) // outbound, for Look; a method value made per call would allocate
 
-	in     *receiver                                  // of who reads the socket
+	in *receiver // of who reads the socket
 
 	writing sync.Mutex // around queue.Write: a leaf
 }
@@ -187,6 +195,7 @@ func newLane(t *Tunnel, number int, q Queue) *lane {
 func New(o Options) *Tunnel {
 	t := &Tunnel{
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
+		listenTCP: o.ListenTCP, dialTCP: o.Dial,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
 		version:    extension.FitVersion(o.Version),
@@ -238,6 +247,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	<-ctx.Done()
 	t.close()
 	running.Wait()
+	t.streams.running.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -286,6 +296,11 @@ func (t *Tunnel) SetUp(up bool) error {
 	if err := t.bind(t.port); err != nil {
 		return err
 	}
+	t.streams.setUp()
+	if err := t.listenStreams(t.portTCP); err != nil {
+		t.setDown()
+		return err
+	}
 	t.tellOffloads()
 	now := t.now()
 	for _, p := range t.peers.all() {
@@ -297,6 +312,7 @@ func (t *Tunnel) SetUp(up bool) error {
 // setDown closes the sockets and forgets every session. mu is held.
 func (t *Tunnel) setDown() {
 	t.rebind(nil)
+	t.streams.setDown()
 	for _, p := range t.peers.all() {
 		p.stop(false)
 	}
