@@ -127,7 +127,7 @@ func (l *lane) accept(s *session, now time.Duration) {
 		switch plain := l.plain[i]; {
 		case len(plain) == 0: // a keepalive
 		case plain[0]>>4 == 0:
-			if l.hear(s, counter, plain, routes, now) {
+			if l.hear(s, l.from[i], counter, plain, routes, now) {
 				data++
 			}
 		default:
