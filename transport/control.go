@@ -5,12 +5,13 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // hear takes a plaintext that is no IP packet. It was opened under s, as the
-// message with this counter, and is no replay. data: it brought something for
+// message with this counter, came from there, and is no replay. data: it brought something for
 // the local stack.
-func (r *receiver) hear(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
+func (r *receiver) hear(s *session, from socket.Path, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
@@ -19,7 +20,7 @@ func (r *receiver) hear(s *session, counter crypto.Counter, plaintext []byte, ro
 	case kind == extension.KindControl && p.extensions() == ExtensionsOff:
 		p.drops.add(dropExtensionsOff, 1)
 	case kind == extension.KindControl:
-		r.control(s, flags, body, now)
+		r.control(s, from, flags, body, now)
 	case kind == extension.KindFragment && !s.mayGet(extension.Fragments):
 		p.drops.add(dropNotAnnounced, 1)
 		return true
@@ -41,7 +42,7 @@ func (r *receiver) hear(s *session, counter crypto.Counter, plaintext []byte, ro
 }
 
 // control takes a control message.
-func (r *receiver) control(s *session, flags extension.Flags, body []byte, now time.Duration) {
+func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, body []byte, now time.Duration) {
 	p := s.peer
 	ok := true
 	switch typ, _ := extension.TypeOf(body); typ {
@@ -56,6 +57,11 @@ func (r *receiver) control(s *session, flags extension.Flags, body []byte, now t
 		var token extension.Token
 		if token, ok = extension.ParseEchoReply(body); ok {
 			p.echoes.reply(token, now)
+		}
+	case extension.TypeProbe:
+		var probe extension.Probe
+		if probe, ok = extension.ParseProbe(body); ok {
+			s.answerProbe(probe, from, now)
 		}
 	case extension.TypeGoodbye:
 		r.forward(p, now) // what came before it, or that teaches us stations which are gone
@@ -181,6 +187,7 @@ func announced(c extension.Capabilities) (words []string) {
 		{extension.Echo, "echo"},
 		{extension.Fragments, "fragments"},
 		{extension.Frames, "frames"},
+		{extension.Probes, "probes"},
 		{extension.TrustedChecksums, "trusted_checksums"},
 	} {
 		if c.Has(w.is) {

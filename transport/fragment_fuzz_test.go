@@ -10,6 +10,7 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // FuzzCut cuts a packet of any length, set aside as any queue might, for any
@@ -149,7 +150,7 @@ func FuzzFragments(f *testing.F) {
 					plaintext = plaintext[:len(plaintext)/2]
 				}
 				sent[e.session][counter] = fragment{e.index, e.last, part}
-				w.lanes[e.lane].in.hear(sessions[e.session], counter, plaintext, routes, w.now)
+				w.lanes[e.lane].in.hear(sessions[e.session], socket.Path{}, counter, plaintext, routes, w.now)
 			}
 			if next := i + 1; e.ends || next == len(all) || all[next].pass > 0 || all[next].lane != e.lane || all[next].session != e.session {
 				l := w.lanes[e.lane].in

@@ -158,7 +158,7 @@ func (r *receiver) accept(s *session, now time.Duration) {
 		switch plain := r.plain[i]; {
 		case len(plain) == 0: // a keepalive
 		case plain[0]>>4 == 0:
-			if r.hear(s, counter, plain, routes, now) {
+			if r.hear(s, r.from[i], counter, plain, routes, now) {
 				data++
 			}
 		default:
