@@ -35,6 +35,9 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := sharedPort(file); err != nil {
+				return err
+			}
 			warnings := file.Warnings
 			needed := "TUN"
 			if file.Interface.Ethernet {

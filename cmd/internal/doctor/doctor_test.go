@@ -52,7 +52,7 @@ func healthy() (*Machine, *Tunnel) {
 			{Name: "eth0", Index: 2, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("192.0.2.1/24")}},
 			{Name: "work", Index: 3, Kind: "tuntap", MTU: 1420, Up: true, Addresses: []netip.Prefix{prefix("10.20.0.2/24"), prefix("fd20::2/64")}},
 		},
-		Sockets: []Socket{{Local: netip.MustParseAddrPort("0.0.0.0:51820"), Inode: 77, Program: "stunnel", PID: 4}},
+		Sockets: []Socket{{Network: "udp", Local: netip.MustParseAddrPort("0.0.0.0:51820"), Inode: 77, Program: "stunnel", PID: 4}},
 		Sysctls: map[string]string{
 			"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "0", "net/ipv4/conf/work/rp_filter": "0",
 			"net/ipv4/conf/work/forwarding": "0", "net/ipv4/conf/all/src_valid_mark": "0",
@@ -177,8 +177,18 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		}, nil},
 		{"the port is another program's", func(m *Machine, x *Tunnel) {
 			stopped(m, x)
-			m.Sockets = []Socket{{Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
+			m.Sockets = []Socket{{Network: "udp", Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
 		}, []string{"port_taken"}},
+		{"the TCP port is another program's", func(m *Machine, x *Tunnel) {
+			stopped(m, x)
+			x.File.Interface.ListenTCP = 443
+			m.Sockets = []Socket{{Network: "tcp", Local: netip.MustParseAddrPort("[::]:443"), Program: "nginx", PID: 7}}
+		}, []string{"port_taken"}},
+		{"the port is another program's, by another device perhaps", func(m *Machine, x *Tunnel) {
+			stopped(m, x)
+			x.File.Interface.BindDevice = "eth1"
+			m.Sockets = []Socket{{Network: "udp", Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
+		}, nil},
 		{"the interface has another name", func(m *Machine, x *Tunnel) { m.Links[2].Name = "other" }, []string{"interface_renamed"}},
 		{"the interface is down", func(m *Machine, x *Tunnel) { m.Links[2].Up = false }, []string{"interface_down"}},
 		{"IPv6 is off on the interface", func(m *Machine, x *Tunnel) { m.Sysctls["net/ipv6/conf/work/disable_ipv6"] = "1" }, []string{"no_ipv6"}},
