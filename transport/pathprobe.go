@@ -70,6 +70,9 @@ func (p *peer) measurePath(remote netip.AddrPort) {
 		}
 		o.anew = false
 	})
+	if s := p.sessions.current.Load(); s != nil {
+		p.armProbe(s, p.tunnel.now())
+	}
 }
 
 // measureAnew is for a path that may have changed though it leads to the same address:
@@ -139,19 +142,22 @@ func (p *peer) wantProbe(s *session, now time.Duration) {
 	p.armProbe(s, now)
 }
 
+// armProbe has the timer run when the search wants to be asked, if it does not before.
 func (p *peer) armProbe(s *session, now time.Duration) {
-	if !p.timers.probe.idle() || !s.probed() {
+	due := time.Duration(p.probes.due.Load())
+	if due == never {
 		return
 	}
-	if due := time.Duration(p.probes.due.Load()); due != never {
-		p.armIfIdle(&p.timers.probe, max(now, due))
+	due = max(now, due)
+	if armed := p.timers.probe.due.Load(); (armed == 0 || armed > int64(due)) && s.probed() {
+		p.arm(&p.timers.probe, due)
 	}
 }
 
 // sentLarge is called when messages that are longer than largeMessage are sent.
 func (p *peer) sentLarge() {
 	if o := &p.probes; !o.large.Load() {
-		p.changePath(func() { o.large.Store(true) })
+		p.changePath(func() { o.large.Store(true) }) // sent, which comes next, arms the timer
 	}
 }
 
@@ -163,19 +169,19 @@ func (p *peer) sendProbe(now time.Duration) {
 		return
 	}
 	var token extension.Token
-	size, room := 0, overhead(path.Remote.Addr())
+	size, room, goesOn := 0, overhead(path.Remote.Addr()), false
 	p.changePath(func() {
 		if o.busy.Swap(false) {
 			o.until = now + probesLinger
 		}
-		if now > o.until || o.remote != path.Remote.Addr() {
+		if goesOn = now <= o.until && o.remote == path.Remote.Addr(); !goesOn {
 			return
 		}
 		heard := p.rxBytes.Load()
 		token, size = o.search.ask(now, o.large.Load(), heard != o.heard, drawToken)
 		o.heard = heard
 	})
-	if size == 0 {
+	if !goesOn {
 		return
 	}
 	if size > room+extension.MinProbe {
@@ -202,9 +208,14 @@ func (p *peer) hearProbeReply(s *session, probe extension.Probe, now time.Durati
 }
 
 // tooLong is called when the kernel does not send messages of size bytes to the peer
-// whole: it knows its own link best.
-func (p *peer) tooLong(size int) {
+// whole: it knows its own link best. inUse: others than probes have that size.
+func (p *peer) tooLong(size int) (inUse bool) {
 	o := &p.probes
-	p.changePath(func() { o.search.refuse(size+overhead(o.remote)-crypto.TransportOverhead, o.search.limit) })
+	p.changePath(func() {
+		size += overhead(o.remote) - crypto.TransportOverhead
+		inUse = size <= o.search.size
+		o.search.refuse(size, o.search.limit)
+	})
 	p.arm(&p.timers.path, p.tunnel.now())
+	return inUse
 }

@@ -280,8 +280,9 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 	case errors.Is(err, socket.ErrLocalGone):
 		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
 	case errors.Is(err, socket.ErrTooLong):
-		p.tooLong(size)
-		p.drops.add(dropTooLarge, (len(train)+size-1)/size)
+		if p.tooLong(size) {
+			p.drops.add(dropTooLarge, (len(train)+size-1)/size)
+		}
 		return
 	case errors.Is(err, socket.ErrStalled):
 		p.drops.add(dropStalled, (len(train)+size-1)/size)

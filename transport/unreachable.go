@@ -41,19 +41,24 @@ func unreachable(dst, packet []byte, from4, from6 netip.Addr) []byte {
 // for IPv6, which is never told less than its least MTU, 1280. It returns nil where unreachable would, and for what is
 // not too long, or may be fragmented.
 func tooBig(dst, packet []byte, mtu int, from4, from6 netip.Addr) []byte {
-	e := icmpError{type4: 3, code4: 4, type6: 2, mtu: mtu}
-	switch {
-	case len(packet) < ipv4HeaderSize:
-		return nil
-	case packet[0]>>4 == 4 && packet[6]&dontFragment == 0:
-		return nil
-	case packet[0]>>4 == 6:
-		e.mtu = max(mtu, leastIPv6MTU)
-	}
-	if len(packet) <= e.mtu {
+	if !isTooBig(packet, len(packet), mtu) {
 		return nil
 	}
-	return e.about(dst, packet, from4, from6)
+	if packet[0]>>4 == 6 {
+		mtu = max(mtu, leastIPv6MTU)
+	}
+	return icmpError{type4: 3, code4: 4, type6: 2, mtu: mtu}.about(dst, packet, from4, from6)
+}
+
+// isTooBig says whether a packet of length bytes that begins with b is one to tell of that it is longer than mtu.
+func isTooBig(b []byte, length, mtu int) bool {
+	if len(b) < ipv4HeaderSize || length <= mtu {
+		return false
+	}
+	if b[0]>>4 == 6 {
+		return length > leastIPv6MTU
+	}
+	return b[6]&dontFragment != 0
 }
 
 // icmpError is what an error says: in IPv4, in IPv6, and, of what is too long, how much is not.
