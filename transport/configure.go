@@ -207,6 +207,9 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		t.lan.pin(p.port, *c.MACs)
 		t.remember(p)
 	}
+	if c.Endpoints != nil && len(*c.Endpoints) > 0 && c.Endpoint == nil && !p.endpoint().IsValid() {
+		c.Endpoint = &(*c.Endpoints)[0]
+	}
 	if c.Endpoint != nil {
 		if p.setEndpoint(*c.Endpoint) && t.isUp() {
 			p.begin(t.now())
