@@ -147,11 +147,14 @@ func (n *names) first(ctx context.Context) ([]whereabouts, error) {
 			n.log.Warn("no answer for the name of an endpoint yet; the tunnel comes up all the same", "name", h.host)
 		}
 	}
+	if err := n.unknown(); err != nil {
+		return nil, err
+	}
 	n.keep()
 	for i := range n.told {
 		n.told[i] = n.whereabouts(i)
 	}
-	return slices.Clone(n.told), n.unknown()
+	return slices.Clone(n.told), nil
 }
 
 // run asks and tells until ctx ends.
