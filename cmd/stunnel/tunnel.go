@@ -36,12 +36,13 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
-	offload bool          // at the sockets; the device has been told
-	bridged bool          // the device is to be a port of a bridge
-	narrow  sync.Once     // says that bursts could not be limited
-	lost    sync.Map      // names of offloads whose loss was told
-	full    atomic.Int64  // when it was told last that no connection can be taken, in Unix seconds
-	mark    atomic.Uint32 // of its own packets, if it may not change; 0: it may
+	offload bool                  // at the sockets; the device has been told
+	bridged bool                  // the device is to be a port of a bridge
+	narrow  sync.Once             // says that bursts could not be limited
+	lost    sync.Map              // names of offloads whose loss was told
+	full    atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
+	mark    atomic.Uint32         // of its own packets, if it may not change; 0: it may
+	names   atomic.Pointer[names] // of endpoints; nil: there are none
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -77,7 +78,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 	}
 	t.engine = transport.New(transport.Options{
 		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
-		Version: version, Now: newBootClock().now, Log: engineLog,
+		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered,
 	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
@@ -131,6 +132,13 @@ func (t *running) serve(l *net.UnixListener) (leave func()) {
 		watched.Wait()
 		mute()
 		served.Wait()
+	}
+}
+
+// unanswered hears that a peer does not answer.
+func (t *running) unanswered(peer crypto.PublicKey) {
+	if n := t.names.Load(); n != nil {
+		n.unanswered(peer)
 	}
 }
 
