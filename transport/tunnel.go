@@ -101,6 +101,9 @@ type Options struct {
 	// this mark; 0: not known. Packets that are longer, sealed, leave in fragments
 	// where the peer takes them. nil: 1500.
 	PathMTU func(remote netip.Addr, mark uint32) int
+	// Fits is called when the paths to all peers that there have been sessions with are measured, and the longest packet
+	// that fits one message to any of them has changed: mtu, in bytes. It must not wait. nil: nobody wants to know.
+	Fits func(mtu int)
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -121,6 +124,7 @@ type Tunnel struct {
 	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
 
 	pathMTU func(remote netip.Addr, mark uint32) int
+	fits    func(mtu int)
 	version string      // fit for a hello
 	trusted atomic.Bool // Config.TrustedChecksums
 
@@ -139,6 +143,7 @@ type Tunnel struct {
 	refusals    tokenBucket
 	clues       [clues]tokenBucket
 	reassembly  reassembly
+	fitting     fitting
 	lan         *lan // nil in tun mode; constant
 	drops       drops
 
@@ -198,6 +203,7 @@ func New(o Options) *Tunnel {
 		listenTCP: o.ListenTCP, dialTCP: o.Dial,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
+		fits:       o.Fits,
 		version:    extension.FitVersion(o.Version),
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
