@@ -239,8 +239,12 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p.endpointsTCP.Store(&to)
 		t.remember(p)
 	}
-	if c.Endpoint != nil {
-		if p.setEndpoint(*c.Endpoint) && t.isUp() {
+	endpoint := c.Endpoint
+	if endpoint == nil && c.Endpoints != nil && len(*c.Endpoints) > 0 && !p.endpoint().IsValid() {
+		endpoint = &(*c.Endpoints)[0]
+	}
+	if endpoint != nil {
+		if p.setEndpoint(*endpoint) && t.isUp() {
 			p.begin(t.now())
 		}
 	}

@@ -171,6 +171,7 @@ func (p *peer) stopTimers() {
 func (p *peer) expire(now time.Duration) {
 	t := &p.timers
 	if t.retransmit.fired(now) {
+		p.tunnel.missed(p.publicKey)
 		p.retry(now)
 	}
 	if t.newHandshake.fired(now) {

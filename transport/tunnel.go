@@ -104,6 +104,9 @@ type Options struct {
 	// Fits is called when the paths to all peers that there have been sessions with are measured, and the longest packet
 	// that fits one message to any of them has changed: mtu, in bytes. It must not wait. nil: nobody wants to know.
 	Fits func(mtu int)
+	// Unanswered is told each time that a handshake with a peer has had no answer, until the tunnel gives up or has one.
+	// It must not block; nil: nobody wants to know.
+	Unanswered func(peer crypto.PublicKey)
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -125,7 +128,8 @@ type Tunnel struct {
 
 	pathMTU func(remote netip.Addr, mark uint32) int
 	fits    func(mtu int)
-	version string      // fit for a hello
+	version string // fit for a hello
+	missed  func(peer crypto.PublicKey)
 	trusted atomic.Bool // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
@@ -205,6 +209,7 @@ func New(o Options) *Tunnel {
 		pathMTU:    o.PathMTU,
 		fits:       o.Fits,
 		version:    extension.FitVersion(o.Version),
+		missed:     o.Unanswered,
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
 	for i := range t.clues {
@@ -218,6 +223,9 @@ func New(o Options) *Tunnel {
 	}
 	if t.wall == nil {
 		t.wall = time.Now
+	}
+	if t.missed == nil {
+		t.missed = func(crypto.PublicKey) {}
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)
