@@ -37,6 +37,7 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
+	network *network
 	offload bool                  // at the sockets; the device has been told
 	bridged bool                  // the device is to be a port of a bridge
 	narrow  sync.Once             // says that bursts could not be limited
@@ -63,7 +64,7 @@ var (
 // link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. bridged: the
 // device will be a port of a bridge. routes knows the ways to peers, for as long as the tunnel runs.
 func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload, bridged bool) *running {
-	t := &running{device: tun, log: log, offload: offload, bridged: bridged}
+	t := &running{device: tun, log: log, offload: offload, bridged: bridged, network: newNetwork(routes.FirstHop)}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
@@ -96,15 +97,8 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 			t.follow(e)
 		}
 	})
-	if changes, err := netconf.WayChanges(); err != nil {
-		log.Warn("changes of routes are not followed", "error", err)
-	} else {
-		t.goroutines.Go(func() {
-			if err := changes.Follow(ctx, func() { t.engine.Reroute(routes.Way) }); err != nil {
-				log.Warn("changes of routes are not followed any more", "error", err)
-			}
-		})
-	}
+	t.followNetwork(ctx, routes)
+	t.followRests(ctx)
 	t.leave = t.serve(l)
 	return t
 }
@@ -145,7 +139,12 @@ func (t *running) unanswered(peer crypto.PublicKey) {
 // fixMark gives the tunnel's own packets a mark for as long as it runs: rules, and perhaps a kill switch, go by it.
 func (t *running) fixMark(mark uint32) error {
 	t.mark.Store(mark)
-	return t.engine.Configure(transport.Config{FwMark: &mark})
+	if err := t.engine.Configure(transport.Config{FwMark: &mark}); err != nil {
+		return err
+	}
+	s := t.engine.Status()
+	t.network.changed(&s) // of packets with another mark the ways are others: that is no news
+	return nil
 }
 
 // Configure and Status make of t what control.Serve wants.
@@ -163,7 +162,11 @@ func (t *running) Configure(c transport.Config) error {
 			}
 		}
 	}
-	return t.engine.Configure(c)
+	if err := t.engine.Configure(c); err != nil {
+		return err
+	}
+	t.network.meet(&c, func() uint32 { return t.engine.Status().FwMark })
+	return nil
 }
 
 func (t *running) Status() transport.Status { return t.engine.Status() }
