@@ -203,7 +203,7 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeft(t *testing.T) {
 	defer c.Close()
 	b.sh("mkdir -p /var/run/wireguard")
 	before := b.state()
-	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\n")).wants(1, "error: listen on UDP port 4711: address already in use\n", "ListenPort")
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\n")).wants(1, "error: listen on UDP port 4711: the port is used by another program: address already in use\n", "ListenPort")
 	b.same(before)
 }
 
