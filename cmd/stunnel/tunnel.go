@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -37,13 +38,12 @@ type running struct {
 	engine  *transport.Tunnel
 	log     *slog.Logger
 	network *network
-	offload bool                  // at the sockets; the device has been told
-	bridged bool                  // the device is to be a port of a bridge
-	narrow  sync.Once             // says that bursts could not be limited
-	lost    sync.Map              // names of offloads whose loss was told
-	full    atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
-	mark    atomic.Uint32         // of its own packets, if it may not change; 0: it may
-	names   atomic.Pointer[names] // of endpoints; nil: there are none
+	manner
+	narrow sync.Once             // says that bursts could not be limited
+	lost   sync.Map              // names of offloads whose loss was told
+	full   atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
+	mark   atomic.Uint32         // of its own packets, if it may not change; 0: it may
+	names  atomic.Pointer[names] // of endpoints; nil: there are none
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -54,6 +54,14 @@ type running struct {
 	leave      func() // closes the control socket
 }
 
+// manner is how a tunnel meets the machine.
+type manner struct {
+	offload bool       // at the sockets; the device has been told
+	bridged bool       // the device is to be a port of a bridge
+	address netip.Addr // of the sockets; the zero Addr: any
+	bound   string     // the interface by which alone the sockets send and receive; "": any
+}
+
 // Both must mean the same room in front of a frame.
 var (
 	_ [device.FrameRoom - transport.FrameRoom]struct{}
@@ -61,10 +69,10 @@ var (
 )
 
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
-// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. bridged: the
-// device will be a port of a bridge. routes knows the ways to peers, for as long as the tunnel runs.
-func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload, bridged bool) *running {
-	t := &running{device: tun, log: log, offload: offload, bridged: bridged, network: newNetwork(routes.FirstHop)}
+// link is up, as a WireGuard interface of the kernel. routes knows the ways to peers, for as long as the tunnel runs.
+func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, m manner) *running {
+	routes.BindWays(m.address, m.bound)
+	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop)}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
