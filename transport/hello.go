@@ -88,7 +88,7 @@ func (p *peer) opening() extension.Capabilities {
 
 // capabilities are what we open.
 func (t *Tunnel) capabilities() extension.Capabilities {
-	c := extension.Echo | extension.Fragments
+	c := extension.Echo | extension.Fragments | extension.Probes
 	if t.trusted.Load() {
 		c |= extension.TrustedChecksums
 	}
@@ -272,6 +272,9 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 		p.drops.add(dropOtherMode, p.staging.clear())
 	} else if p.tunnel.lan != nil {
 		p.tunnel.lan.watch(now)
+	}
+	if current := p.sessions.current.Load(); current != nil && p.probes.busy.Load() {
+		p.armProbe(current, now)
 	}
 	if p.staging.n.Load() > 0 { // it has waited for this, where extensions are required
 		p.sendStaged(now)

@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"stunnel/test/memnet"
 	"stunnel/test/memnet/packet"
 	"stunnel/transport"
+	"stunnel/transport/socket"
 )
 
 // end is one Tunnel with its host and device.
@@ -26,11 +28,14 @@ type end struct {
 	host    *memnet.Host
 	peers   []transport.PeerConfig // as configured by meet, for a restart
 
-	ethernet bool // tap mode
+	portTCP  uint16 // on which it listens
+	ethernet bool   // tap mode
 	device   *memnet.Device
 	tunnel   *transport.Tunnel
 	cancel   context.CancelFunc
 	ended    chan error
+
+	fits []int // what Options.Fits was told; guarded by w.mu
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -68,9 +73,12 @@ func (e *end) start(lanes int) {
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log})
+	e.tunnel = transport.New(transport.Options{
+		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
+		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit,
+	})
 	port := uint16(outerPort)
-	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
+	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, ListenTCP: &e.portTCP, Peers: e.peers})
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	ended := make(chan error, 1)
@@ -92,6 +100,36 @@ func (e *end) listen(port uint16, n int, mark uint32) ([]transport.Socket, error
 		sockets = append(sockets, s)
 	}
 	return sockets, nil
+}
+
+func (e *end) listenTCP(port uint16, mark uint32) (transport.Listener, error) {
+	return e.host.ListenTCP(port, mark)
+}
+
+func (e *end) dial(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error) {
+	return e.host.Dial(ctx, remote, mark)
+}
+
+// listensTCP opens its TCP port, the same number as the UDP one.
+func (e *end) listensTCP() {
+	e.w.t.Helper()
+	e.portTCP = outerPort
+	e.configure(transport.Config{ListenTCP: &e.portTCP})
+}
+
+func (e *end) fit(mtu int) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.fits = append(e.fits, mtu)
+}
+
+// fitted is what Options.Fits was told since last asked.
+func (e *end) fitted() (fits []int) {
+	e.w.settle()
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	fits, e.fits = e.fits, nil
+	return fits
 }
 
 // shutDown ends the Tunnel and checks that it went quietly. A second one does
@@ -173,6 +211,10 @@ func withPSK(k crypto.PresharedKey) func(*transport.PeerConfig) {
 	return func(c *transport.PeerConfig) { c.PresharedKey = &k }
 }
 
+func withTransport(t transport.Transport) func(*transport.PeerConfig) {
+	return func(c *transport.PeerConfig) { c.Transport = &t }
+}
+
 func withoutEndpoint(c *transport.PeerConfig) { c.Endpoint = nil }
 
 func withAllowed(prefixes ...string) func(*transport.PeerConfig) {
@@ -201,7 +243,8 @@ func (e *end) say6(other *end, text string) {
 }
 
 // heard returns the texts that came out of e's device since last asked. Every
-// packet must be whole and unpadded. ICMP messages are told as "icmp T/C".
+// packet must be whole and unpadded. ICMP messages are told as "icmp T/C",
+// with what fits if they are about that.
 func (e *end) heard() []string {
 	e.w.t.Helper()
 	e.w.settle()
@@ -212,7 +255,11 @@ func (e *end) heard() []string {
 		case err != nil:
 			e.w.t.Errorf("%s was given a broken packet: %v: %x", e.name, err, b[:min(len(b), 60)])
 		case p.ICMP():
-			texts = append(texts, fmt.Sprintf("icmp %d/%d", p.Type, p.Code))
+			text := fmt.Sprintf("icmp %d/%d", p.Type, p.Code)
+			if p.Type == 3 && p.Code == 4 || p.Type == 2 {
+				text += fmt.Sprint(" mtu ", binary.BigEndian.Uint16(p.Payload[6:]))
+			}
+			texts = append(texts, text)
 		default:
 			texts = append(texts, string(p.Payload))
 		}

@@ -128,6 +128,7 @@ type upward struct {
 	rules         []*netconf.Rule
 	tables        []netconf.Tabled
 	letRulesGo    func() // nil: they are not kept
+	letNamesGo    func() // nil: there are none
 
 	lookups *lookups      // of endpoints; set before they are needed
 	ownMark *netconf.Mark // of the tunnel's own packets; nil: it has none
@@ -222,6 +223,9 @@ func (u *upward) undo(cause error) error {
 	if u.letRulesGo != nil {
 		u.letRulesGo()
 	}
+	if u.letNamesGo != nil {
+		u.letNamesGo()
+	}
 	err := u.journal.UndoBut(isKillSwitch)
 	u.tellNotes()
 	var stopped error
@@ -283,7 +287,7 @@ func (u *upward) open() (err error) {
 		u.net.Close()
 		return err
 	}
-	u.tunnel = start(tun, u.net, l, u.log, in.Offload, in.Bridge != "")
+	u.tunnel = start(tun, u.net, l, u.log, manner{in.Offload, in.Bridge != "", socketAddress(in), in.BindDevice})
 	u.tunnel.tellLanes(in.Lanes)
 	return nil
 }

@@ -148,7 +148,6 @@ func TestAFailureAtAnyStepLeavesNothingBehind(t *testing.T) {
 		"other interface":    {prepare: "ip link add peer type veth", words: []string{"peer", "veth"}},
 		"file in the way":    {prepare: "mkdir -p /var/run/wireguard/peer.sock", words: []string{"peer.sock"}},
 		"no key after hooks": {file: "[Interface]\nPostUp = true\n", words: []string{"private key"}},
-		"name unknown":       {file: "[Interface]\nPrivateKey = " + key + "\n[Peer]\nPublicKey = " + crypto.NewPrivateKey().Public().String() + "\nEndpoint = nowhere.invalid:1\nAllowedIPs = 10.0.0.2/32\n", words: []string{"nowhere.invalid"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBox(t)
@@ -161,7 +160,7 @@ func TestAFailureAtAnyStepLeavesNothingBehind(t *testing.T) {
 			}
 			b.sh("mkdir -p /var/run/wireguard")
 			before := b.state()
-			p := b.start([]string{"WG_ENDPOINT_RESOLUTION_RETRIES=0"}, "stunnel", "up", path)
+			p := b.start(nil, "stunnel", "up", path)
 			p.wants(1, c.words...)
 			if strings.Contains(p.said(), key) {
 				t.Errorf("the key is in the error:\n%s", p.said())
@@ -208,6 +207,48 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeft(t *testing.T) {
 	b.same(before)
 }
 
+func TestAPortOfAnotherTunnelIsRefusedInWords(t *testing.T) {
+	b := newBox(t)
+	first := b.start(nil, "stunnel", "up", b.tunnelFile("first.conf", "ListenPort = 4711\n")).untilReady()
+	before := b.state()
+	second := b.tunnelFile("second.conf", "ListenPort = 4711\n")
+	words := []string{"ListenPort = 4711 is the UDP port of the interface first, which runs", "hint: each tunnel needs another ListenPort"}
+	b.start(nil, "stunnel", "up", second).wants(1, words...)
+	b.start(nil, "stunnel", "check", second).wants(1, words...)
+	b.same(before)
+	b.start(nil, "stunnel", "check", filepath.Join(b.dir, "first.conf")).wants(0)
+	b.start(nil, "stunnel", "check", b.tunnelFile("third.conf", "ListenPort = 4712\n")).wants(0)
+	b.start(nil, "stunnel", "down", "first").wants(0)
+	first.wants(0)
+	b.start(nil, "stunnel", "check", second).wants(0)
+}
+
+func TestATunnelListensWhereTheFileSaysAndNowhereElse(t *testing.T) {
+	b := newBox(t)
+	b.sh("ip link add eth1 type veth peer name eth2; ip link set eth1 up; ip link set eth2 up; ip addr add 192.0.2.1/24 dev eth1; ip -6 addr add fe80::77/64 dev eth1 nodad")
+	for _, c := range []struct{ keys, want string }{
+		{"ListenAddress = 192.0.2.1\n", "192.0.2.1:4711"},
+		{"ListenAddress = 192.0.2.1\nBindDevice = eth1\n", "192.0.2.1%eth1:4711"},
+		{"BindDevice = eth1\n", "*%eth1:4711"},
+		{"ListenAddress = fe80::77\nBindDevice = eth1\n", "[fe80::77]%eth1:4711"},
+	} {
+		p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\nListenTCP = 4711\nLanes = 1\n"+c.keys)).untilReady()
+		for _, network := range []string{"-u", "-t"} {
+			got := strings.TrimSpace(b.sh("ss -Hln " + network + " sport = :4711 | awk '{print $4}'"))
+			if got = strings.Replace(got, "[::ffff:192.0.2.1]", "192.0.2.1", 1); got != c.want { // an IPv6 socket speaks IPv4 too
+				t.Errorf("%sit listens at %q, want %q (ss %s)", c.keys, got, c.want, network)
+			}
+		}
+		b.start(nil, "stunnel", "down", "peer").wants(0)
+		p.wants(0)
+	}
+	b.sh("mkdir -p /var/run/wireguard")
+	before := b.state()
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenAddress = 192.0.2.9\n")).wants(1, "192.0.2.9 is no address of this host")
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "BindDevice = eth7\n")).wants(1, `there is no network device "eth7"`)
+	b.same(before)
+}
+
 func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
 	b := newBox(t)
 	fifo := filepath.Join(b.dir, "fifo")
@@ -228,16 +269,15 @@ func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
 	b.same(before)
 }
 
-func TestANameThatIsNotResolvedYetDoesNotHoldUpForEver(t *testing.T) {
+func TestAnEndpointThatNobodyKnowsYetDoesNotKeepTheTunnelFromComingUp(t *testing.T) {
 	b := newBox(t)
 	b.sh("mkdir -p /var/run/wireguard")
 	before := b.state()
-	// There is no network, so no resolver; what is missing may still come.
-	p := b.start([]string{"WG_ENDPOINT_RESOLUTION_RETRIES=infinity"}, "stunnel", "up", b.file("peer.conf", "[Interface]\nPrivateKey = "+crypto.NewPrivateKey().Base64()+
-		"\n[Peer]\nPublicKey = "+crypto.NewPrivateKey().Public().String()+"\nEndpoint = vpn.example.com:1\nAllowedIPs = 10.0.0.2/32\n"))
-	waitFor(t, p, "vpn.example.com")
-	p.signal(unix.SIGINT)
-	p.wants(1, "still trying for ever", "interrupted before it was ready")
+	// There is no network, so no name server.
+	p := b.start(nil, "stunnel", "up", b.file("peer.conf", "[Interface]\nPrivateKey = "+crypto.NewPrivateKey().Base64()+
+		"\n[Peer]\nPublicKey = "+crypto.NewPrivateKey().Public().String()+"\nEndpoint = vpn.example.com:1\nAllowedIPs = 10.0.0.2/32\n")).untilReady()
+	b.start(nil, "stunnel", "down", "peer").wants(0)
+	p.wants(0, "warning: the name of an endpoint can't be resolved; it is asked for again and again", "vpn.example.com")
 	b.same(before)
 }
 

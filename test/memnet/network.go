@@ -45,6 +45,8 @@ type Network struct {
 	sequence uint64
 	timer    *time.Timer
 	stats    Stats
+	streams  []*Stream
+	tcp      map[direction]TCPFate
 
 	tapping sync.Mutex // held while taps run, so that they need no lock of their own
 	taps    []*tap
@@ -59,7 +61,7 @@ type Stats struct {
 	Duplicated  uint64 // extra copies
 	Delivered   uint64 // put into a socket's queue
 	Stopped     uint64 // by a tap
-	Lost        uint64 // by a link's Loss
+	Lost        uint64 // by a link's Loss, or longer than its MTU
 	Unreachable uint64 // no such address, or nobody listens on the port
 	Overflowed  uint64 // the socket's queue was full
 
@@ -67,10 +69,11 @@ type Stats struct {
 }
 
 // Transit is one datagram as it is sent, seen between the sender's NAT and the
-// receiver's. A tap may change From, To and Data; Data is the tap's to keep.
+// receiver's, or one message on a TCP connection. A tap may change From, To (not a message's) and Data; Data is the tap's to keep.
 type Transit struct {
 	At       time.Time
 	Sender   *Host
+	Stream   bool
 	From, To netip.AddrPort
 	Data     []byte
 }
@@ -151,8 +154,9 @@ func (n *Network) passTaps(seen *Transit) bool {
 func (n *Network) dispatch(sender *Host, f flight) {
 	f.sender = sender
 	receiver, _ := n.resolve(sender, f.to)
-	fate := n.link(sender, receiver).decide()
-	if len(fate.delays) == 0 {
+	l := n.link(sender, receiver)
+	fate := l.decide()
+	if len(fate.delays) == 0 || l.MTU > 0 && len(f.data)+headers(f.to.Addr()) > l.MTU {
 		n.stats.Lost++
 		return
 	}
