@@ -50,6 +50,8 @@ type running struct {
 	end  context.CancelCauseFunc
 
 	halt       context.CancelFunc // of the goroutines
+	halted     <-chan struct{}    // closed by it
+	fits       fits
 	goroutines sync.WaitGroup
 	leave      func() // closes the control socket
 }
@@ -72,10 +74,11 @@ var (
 // link is up, as a WireGuard interface of the kernel. routes knows the ways to peers, for as long as the tunnel runs.
 func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, m manner) *running {
 	routes.BindWays(m.address, m.bound)
-	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop)}
+	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop), fits: newFits()}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
+	t.halted = ctx.Done()
 
 	if chachapoly.Fault() != nil {
 		log.Error("packets are not sealed as they should be on this machine; they are sealed right all the same", "aead", aeadInUse())
@@ -87,7 +90,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 	}
 	t.engine = transport.New(transport.Options{
 		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
-		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered,
+		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered, Fits: t.fits.tell,
 	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
