@@ -1,0 +1,73 @@
+package transport
+
+import (
+	"fmt"
+	"time"
+)
+
+// doubt is whether the way in use still leads to the peer. Between two stunnels a silence of silenceTime in which there
+// was data is one: then echoes are sent, and when none is answered the way is left.
+type doubt struct {
+	due      time.Duration // of the next echo, or of the verdict; never: there is no doubt
+	sent     int           // echoes
+	since    time.Duration // when the first was
+	hurry    bool          // the network has changed: that it is answered at all is what counts
+	deaf     time.Duration // until when none arises: this way was taken as there is no better one
+	patience time.Duration // for how long that will be the next time
+}
+
+const (
+	silenceTime   = time.Second
+	echoAgain     = time.Second            // from one unanswered echo to the next, and to the verdict
+	echoHurry     = 400 * time.Millisecond // the same after a change of the network
+	unanswered    = 3
+	leastPatience = 30 * time.Second
+	mostPatience  = 5 * time.Minute
+)
+
+func (d *doubt) begin(now time.Duration, hurry bool) { d.due, d.sent, d.hurry = now, 0, hurry }
+
+func (d *doubt) end() { d.due, d.sent, d.hurry = never, 0, false }
+
+// is says whether there is one, and an echo out.
+func (d *doubt) is() bool { return d.sent > 0 }
+
+// endure lets none arise for a while.
+func (d *doubt) endure(now time.Duration) {
+	d.deaf = now + d.patience
+	d.patience = min(2*d.patience, mostPatience)
+}
+
+// traffic is told now and then, at most silenceTime after data was sent or came, and then as long as it does.
+func (w *ways) traffic(now, heard time.Duration) {
+	d := &w.doubt
+	if w.linked && w.echoes && d.due == never && now >= d.deaf && now-max(heard, w.fresh) >= silenceTime {
+		d.begin(now, false)
+	}
+	w.tryUDP(now)
+}
+
+func (w *ways) stepDoubt(now, heard time.Duration) {
+	d := &w.doubt
+	switch {
+	case d.due > now:
+	case !w.linked || !w.echoes:
+		d.end()
+	case d.sent > 0 && heard >= d.since:
+		d.end()
+		d.patience = leastPatience
+	case d.sent == unanswered:
+		silence := (now - max(heard, w.fresh)).Round(time.Second)
+		w.leave(now, fmt.Sprintf("nothing came back over %s for %v", w.on.protocol(), silence))
+	default:
+		if d.sent == 0 {
+			d.since = now
+		}
+		d.sent++
+		d.due = now + echoAgain
+		if d.hurry {
+			d.due = now + echoHurry
+		}
+		w.acts = append(w.acts, act{do: doEcho, by: w.on})
+	}
+}
