@@ -9,9 +9,6 @@ import (
 // carriers are UDP and TCP, by their Transport.
 const carriers = 2
 
-// carriers are UDP and TCP, by their Transport.
-const carriers = 2
-
 // Transport is what may carry a peer's messages.
 type Transport uint8
 

@@ -8,21 +8,21 @@ import (
 // doubt is whether the way in use still leads to the peer. Between two stunnels a silence of silenceTime in which there
 // was data is one: then echoes are sent, and when none is answered the way is left.
 type doubt struct {
-	due      time.Duration // of the next echo, or of the verdict; never: there is no doubt
-	sent     int           // echoes
-	since    time.Duration // when the first was
-	hurry    bool          // the network has changed: that it is answered at all is what counts
-	deaf     time.Duration // until when none arises: this way was taken as there is no better one
-	patience time.Duration // for how long that will be the next time
+	due       time.Duration // of the next echo, or of the verdict; never: there is no doubt
+	sent      int           // echoes
+	since     time.Duration // when the first was
+	hurry     bool          // the network has changed: that it is answered at all is what counts
+	deaf      time.Duration // until when none arises: this way was taken as there is no better one
+	endurance time.Duration // for how long that will be the next time
 }
 
 const (
-	silenceTime   = time.Second
-	echoAgain     = time.Second            // from one unanswered echo to the next, and to the verdict
-	echoHurry     = 400 * time.Millisecond // the same after a change of the network
-	unanswered    = 3
-	leastPatience = 30 * time.Second
-	mostPatience  = 5 * time.Minute
+	silenceTime    = time.Second
+	echoAgain      = time.Second            // from one unanswered echo to the next, and to the verdict
+	echoHurry      = 400 * time.Millisecond // the same after a change of the network
+	unanswered     = 3
+	leastEndurance = 30 * time.Second
+	mostEndurance  = 5 * time.Minute
 )
 
 func (d *doubt) begin(now time.Duration, hurry bool) { d.due, d.sent, d.hurry = now, 0, hurry }
@@ -34,8 +34,8 @@ func (d *doubt) is() bool { return d.sent > 0 }
 
 // endure lets none arise for a while.
 func (d *doubt) endure(now time.Duration) {
-	d.deaf = now + d.patience
-	d.patience = min(2*d.patience, mostPatience)
+	d.deaf = now + d.endurance
+	d.endurance = min(2*d.endurance, mostEndurance)
 }
 
 // traffic is told now and then, at most silenceTime after data was sent or came, and then as long as it does.
@@ -55,7 +55,7 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 		d.end()
 	case d.sent > 0 && heard >= d.since:
 		d.end()
-		d.patience = leastPatience
+		d.endurance = leastEndurance
 	case d.sent == unanswered:
 		silence := (now - max(heard, w.fresh)).Round(time.Second)
 		w.leave(now, fmt.Sprintf("nothing came back over %s for %v", w.on.protocol(), silence))

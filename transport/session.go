@@ -106,6 +106,7 @@ type sessions struct {
 	current  atomic.Pointer[session]
 	previous *session           // guarded by peer.mu
 	next     [carriers]*session // guarded by peer.mu; the first that opens a message ends the other
+	trial    *session           // guarded by peer.mu; of our own handshake, see trial.go
 
 	// When handshakes cross, both new keypairs are in use, and the peer sends
 	// under an old one until it knows. The kernel drops what is on its way
@@ -145,6 +146,20 @@ func (ss *sessions) confirm(s *session, drop func(*session)) bool {
 	return true
 }
 
+// try puts a session that our own handshake has made on trial.
+func (ss *sessions) try(s *session, drop func(*session)) {
+	drop(ss.trial)
+	ss.trial = s
+}
+
+// putAside keeps next, under which a message has opened, for no more than that.
+func (ss *sessions) putAside(s *session, drop func(*session)) {
+	if ss.next[s.carrier()] == s {
+		ss.next[s.carrier()] = nil
+		ss.drain(s, drop)
+	}
+}
+
 func (ss *sessions) drain(s *session, drop func(*session)) {
 	if s != nil {
 		drop(ss.draining[1])
@@ -169,7 +184,7 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 		return s
 	}
 	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
-	ss.previous = keep(ss.previous)
+	ss.previous, ss.trial = keep(ss.previous), keep(ss.trial)
 	for i := range ss.next {
 		ss.next[i] = keep(ss.next[i])
 	}
@@ -178,7 +193,7 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 
 // all yields the sessions that are in a slot.
 func (ss *sessions) all(yield func(*session) bool) {
-	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next[0], ss.next[1], ss.current.Load()} {
+	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next[0], ss.next[1], ss.trial, ss.current.Load()} {
 		if s != nil && !yield(s) {
 			return
 		}
@@ -210,7 +225,7 @@ func (ss *sessions) takeOut(goes func(*session) bool, drop func(*session)) {
 	for i := range ss.draining {
 		ss.draining[i] = out(ss.draining[i])
 	}
-	ss.previous = out(ss.previous)
+	ss.previous, ss.trial = out(ss.previous), out(ss.trial)
 	for i := range ss.next {
 		ss.next[i] = out(ss.next[i])
 	}

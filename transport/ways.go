@@ -34,6 +34,7 @@ type ways struct {
 	since  time.Duration // when on was taken into use; -never: none has been
 	fresh  time.Duration // when its newest session was
 	why    string        // on is in use
+	news   bool          // nobody has been told of that
 
 	// What is looked for.
 	goal     goal
@@ -116,15 +117,15 @@ const (
 	take                  // it is the current one
 )
 
-func newWays(smaller bool, jitter func() time.Duration) ways {
+func newWays(jitter func() time.Duration) ways {
 	w := ways{
-		smaller: smaller, jitter: jitter,
-		since: -never, spaced: -never, drained: never, changed: -never, later: never,
+		jitter: jitter,
+		since:  -never, spaced: -never, drained: never, changed: -never, later: never,
 	}
 	for c := range w.attempts {
 		w.attempts[c] = attempt{due: never, stagger: never, sent: -never}
 	}
-	w.doubt = doubt{due: never, patience: leastPatience}
+	w.doubt = doubt{due: never, endurance: leastEndurance}
 	w.trial = trial{due: never, chosen: -never, wait: firstTrial}
 	return w
 }
@@ -295,6 +296,7 @@ func (w *ways) link(now time.Duration, c Transport, ours bool, why string) {
 		w.drained = now + drainTime
 	}
 	if w.since == -never || w.on != c {
+		w.news = w.since != -never || c == TransportTCP
 		w.since, w.why = now, why
 		if c == TransportTCP {
 			w.trial.postpone(now)
@@ -304,12 +306,40 @@ func (w *ways) link(now time.Duration, c Transport, ours bool, why string) {
 	w.goal, w.reason, w.tries = goalNone, "", 0
 	w.doubt.end()
 	w.endTrial()
-	w.stop(TransportUDP)
-	if c == TransportUDP || ours || !w.smaller {
+	w.attempts[c].due, w.attempts[c].stagger = never, never // a handshake that crosses this one may still be answered
+	if c == TransportTCP {
+		w.stop(TransportUDP)
+	}
+	switch a := &w.attempts[TransportTCP]; {
+	case c == TransportTCP && !ours && w.smaller && (a.connected || len(w.flights) > 0):
+		a.due = now + RekeyTimeout // until when the one of ours has time to answer
+	case c == TransportUDP || a.connected || len(w.flights) > 0:
 		w.stop(TransportTCP)
 		w.hangUp()
 	}
 }
+
+// expired says that the session in use may be sent under no more.
+func (w *ways) expired() {
+	w.linked = false
+	if w.goal == goalRenew {
+		w.goal, w.reason = goalReach, ""
+	}
+	w.doubt.end()
+	w.endTrial()
+}
+
+// forget is for an end that begins anew: nothing is under way, and no limit counts.
+func (w *ways) forget() {
+	w.unlink()
+	w.drained, w.later, w.spaced, w.acts = never, never, -never, nil
+	for c := range w.attempts {
+		w.attempts[c].sent = -never
+	}
+}
+
+// awaits says whether the answer to a handshake by c is waited for.
+func (w *ways) awaits(c Transport) bool { return w.attempts[c].pending }
 
 // unlink says that there is no session any more that may be sent under, and that nobody wants one: the peer has said
 // goodbye, or the keys are too old.

@@ -53,7 +53,8 @@ type circumstances struct {
 func newRig(t testing.TB, c circumstances) *rig {
 	r := &rig{t: t, now: time.Hour, last: -never, chosen: -never, changed: -never, heard: -never}
 	r.initiated = [carriers]time.Duration{-never, -never}
-	r.w = newWays(c.smaller, func() time.Duration { return 100 * time.Millisecond })
+	r.w = newWays(func() time.Duration { return 100 * time.Millisecond })
+	r.w.smaller = c.smaller
 	r.w.parallel, r.w.echoes, r.w.probes = c.parallel, c.parallel, c.probes
 	r.w.configure(r.now, c.transport, []netip.AddrPort{first4, first6, second4}[:c.addresses], nil)
 	return r

@@ -1,0 +1,156 @@
+package transport
+
+import (
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"stunnel/crypto"
+	"stunnel/transport/extension"
+)
+
+// watched is what is seen of whether data gets through to a peer and back (doubt.go). It is written on the hot path.
+type watched struct {
+	heard   [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
+	largest atomic.Int32           // bytes of the largest message, either way, since the timer last fired
+	before  atomic.Int32           // the same, of the time before
+	token   atomic.Uint64          // of the question that is out
+	trial   atomic.Uint64          // of the probe under the session on trial
+
+	// While there is doubt, what is sent is kept as well: if the way is left it goes again by the next one. Else who
+	// has sent it waits until its own patience is over, twice as long each time.
+	keeps atomic.Bool
+	kept  staging
+}
+
+func (w *watched) heardBy(c Transport) time.Duration { return time.Duration(w.heard[c].Load()) }
+
+// keepIf begins to keep what is sent, or ends it.
+func (w *watched) keepIf(doubt bool) {
+	if doubt != w.keeps.Swap(doubt) {
+		w.kept.clear()
+	}
+}
+
+// watch is called when data has been sent under s, or has come: it is looked whether it was, or stays, the last.
+func (p *peer) watch(s *session, now time.Duration) {
+	if p.timers.silence.idle() && (s.stream != nil || s.may(extension.Echo)) {
+		p.armIfIdle(&p.timers.silence, now+silenceTime)
+	}
+}
+
+// hears is called when data has come under s.
+func (p *peer) hears(s *session, now time.Duration) {
+	p.watched.heard[s.carrier()].Store(int64(now))
+	p.watch(s, now)
+}
+
+// sees is called with the size of messages that are sent or have come.
+func (w *watched) sees(size int) {
+	if int32(size) > w.largest.Load() {
+		w.largest.Store(int32(size))
+	}
+}
+
+// listen is the timer's: there was data, and it may be that nothing has come since.
+func (p *peer) listen(now time.Duration) {
+	w := &p.watched
+	w.before.Store(w.largest.Swap(0))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inform(now)
+	if !p.ways.linked {
+		return
+	}
+	heard := w.heardBy(p.ways.on)
+	p.ways.traffic(now, heard)
+	if now < heard+silenceTime {
+		p.armIfIdle(&p.timers.silence, heard+silenceTime)
+	}
+	p.plan(now)
+}
+
+// baseCarries is the plaintext of a message that passes wherever IPv6 does, and larger ones are for the search of what the
+// path carries to prove.
+const baseCarries = basePathMTU - 40 - 8 - crypto.TransportOverhead
+
+// askWhetherAlive has the peer answer under the current session: a probe that both ways has the size of what was sent and
+// came lately where that can be asked by UDP, else an echo.
+func (p *peer) askWhetherAlive(now time.Duration) {
+	s := p.usable(now)
+	if s == nil {
+		return
+	}
+	if path := s.way(); s.stream == nil && path != nil && s.may(extension.Probes) {
+		w := &p.watched
+		size := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead
+		token := extension.Token(rand.Uint64() | 1)
+		w.token.Store(uint64(token))
+		probe := extension.Probe{Token: token, Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
+		s.sendExactly(extension.AppendProbe(nil, probe), *path, now)
+		return
+	}
+	p.sendControl(extension.AppendEcho(nil, p.echoes.send(now)), now)
+}
+
+// answeredEcho is called when an echo was answered under s.
+func (p *peer) answeredEcho(s *session, now time.Duration) {
+	if s.stream != nil || !s.may(extension.Probes) { // else small ones prove too little
+		p.watched.heard[s.carrier()].Store(int64(now))
+	}
+}
+
+// answeredProbe is called when a probe was answered under s. ours: it was one of those here.
+func (p *peer) answeredProbe(s *session, token extension.Token, now time.Duration) (ours bool) {
+	w := &p.watched
+	switch uint64(token) {
+	case w.token.Load():
+		w.heard[s.carrier()].Store(int64(now))
+		return true
+	case w.trial.Load():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.sessions.trial == s {
+			p.ways.probed(now)
+			p.plan(now)
+		}
+		return true
+	}
+	return false
+}
+
+// probe asks under the session on trial: first with what a message was said to carry on the path, then with what passes
+// wherever anything does.
+func (p *peer) probe(s *session, now time.Duration) {
+	path := p.path.Load()
+	if path == nil {
+		return
+	}
+	w := &p.watched
+	size := baseCarries
+	if full := int(p.carries.Load()); full > size && s.Sent() == 0 {
+		size = full
+	}
+	token := extension.Token(rand.Uint64() | 1)
+	w.trial.Store(uint64(token))
+	s.sendExactly(extension.AppendProbe(nil, extension.Probe{Token: token, Size: size, Full: true}), *path, now)
+}
+
+// isTrial says whether a plaintext is a probe: under a session that has not been confirmed it asks for an answer, and confirms
+// nothing (trial.go).
+func isTrial(plaintext []byte) bool {
+	kind, _, body, ok := extension.Split(plaintext)
+	if !ok || kind != extension.KindControl {
+		return false
+	}
+	typ, _ := extension.TypeOf(body)
+	return typ == extension.TypeProbe
+}
+
+// stageKept puts what was kept behind what waits. mu is held.
+func (p *peer) stageKept() {
+	p.watched.kept.take(func(packets [][]byte) bool {
+		p.drops.add(dropStagingFull, p.staging.add(packets, make([][]byte, len(packets))))
+		return true
+	})
+}
