@@ -63,6 +63,7 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 		var probe extension.Probe
 		if probe, ok = extension.ParseProbe(body); ok {
 			s.answerProbe(probe, from, now)
+			p.heardProbe(s, probe.Size, now)
 		}
 	case extension.TypeProbeReply:
 		var probe extension.Probe

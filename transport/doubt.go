@@ -5,8 +5,9 @@ import (
 	"time"
 )
 
-// doubt is whether the way in use still leads to the peer. Between two stunnels a silence of silenceTime in which there
-// was data is one: then echoes are sent, and when none is answered the way is left.
+// doubt is whether the way in use still leads to the peer. Between two stunnels a silence of silenceTime after data, sent
+// or received, is one: then echoes are sent, and when none is answered the way is left. Who only receives has to ask too:
+// it may be the one end that knows another way.
 type doubt struct {
 	due       time.Duration // of the next echo, or of the verdict; never: there is no doubt
 	sent      int           // echoes
@@ -41,10 +42,22 @@ func (d *doubt) endure(now time.Duration) {
 // traffic is told now and then, at most silenceTime after data was sent or came, and then as long as it does.
 func (w *ways) traffic(now, heard time.Duration) {
 	d := &w.doubt
-	if w.linked && w.echoes && d.due == never && now >= d.deaf && now-max(heard, w.fresh) >= silenceTime {
+	if w.linked && w.echoes && w.goal != goalReach && d.due == never && now >= d.deaf && now-max(heard, w.fresh) >= silenceTime {
 		d.begin(now, false)
 	}
 	w.tryUDP(now)
+}
+
+// despair leaves the way in use if there is any other; else only a new handshake is tried, and what gets through meanwhile
+// gets through.
+func (w *ways) despair(now time.Duration, why string) {
+	switch {
+	case w.possible(1 - w.on), w.on == TransportTCP && w.ours, len(w.addresses(w.on)) > 1:
+		w.leave(now, why)
+	default:
+		w.doubt.end()
+		w.reach(now, w.on, why)
+	}
 }
 
 func (w *ways) stepDoubt(now, heard time.Duration) {
@@ -58,7 +71,7 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 		d.endurance = leastEndurance
 	case d.sent == unanswered:
 		silence := (now - max(heard, w.fresh)).Round(time.Second)
-		w.leave(now, fmt.Sprintf("nothing came back over %s for %v", w.on.protocol(), silence))
+		w.despair(now, fmt.Sprintf("nothing came back over %s for %v", w.on.protocol(), silence))
 	default:
 		if d.sent == 0 {
 			d.since = now

@@ -231,7 +231,7 @@ func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news st
 	switch v {
 	case take:
 		p.sessions.addInitiated(s, p.dropSession)
-		p.stageKept()
+		p.sendKept(s)
 		news = p.completed(s, now)
 	case try:
 		p.sessions.try(s, p.dropSession)
@@ -295,7 +295,7 @@ func (p *peer) confirm(s *session, now time.Duration) {
 		p.inform(now)
 		if confirmed = p.ways.confirmed(now, s.carrier(), p.opened(s.stream)); confirmed {
 			p.sessions.confirm(s, p.dropSession)
-			p.stageKept()
+			p.sendKept(s)
 			news = p.completed(s, now)
 		} else {
 			p.sessions.putAside(s, p.dropSession)

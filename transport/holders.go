@@ -82,6 +82,7 @@ func (p *peer) lose(s socket.Stream, why string) {
 	now := p.tunnel.now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.inform(now)
 	current := p.sessions.current.Load()
 	wasCurrent := current != nil && current.stream != nil && current.stream.Stream == s
 	p.sessions.takeOut(func(x *session) bool { return x.stream != nil && x.stream.Stream == s }, p.dropSession)
@@ -96,7 +97,6 @@ func (p *peer) lose(s socket.Stream, why string) {
 		p.ways.disconnected(now)
 	}
 	if wasCurrent {
-		p.inform(now)
 		p.ways.lost(now, why)
 	}
 	p.plan(now)

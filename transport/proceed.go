@@ -45,7 +45,7 @@ func (p *peer) plan(now time.Duration) {
 	default:
 		p.arm(&p.timers.ways, next)
 	}
-	p.watched.keepIf(p.ways.doubt.is())
+	p.keepIf(p.ways.doubt.is())
 }
 
 // inform tells the ways what is known of the peer just now. mu is held.
@@ -126,7 +126,7 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		if s := p.sessions.trial; s != nil {
 			p.sessions.trial = nil
 			p.sessions.addInitiated(s, p.dropSession)
-			p.stageKept()
+			p.sendKept(s)
 			news := p.completed(s, now)
 			return func() {
 				p.tell(news)
@@ -181,7 +181,6 @@ func (p *peer) leave(a act) {
 	if a.by == TransportTCP {
 		p.closeOthers()
 	}
-	p.stageKept()
 }
 
 // closeOthers lets go of all connections on which the current session does not live. mu is held.

@@ -7,6 +7,7 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // watched is what is seen of whether data gets through to a peer and back (doubt.go). It is written on the hot path.
@@ -21,14 +22,26 @@ type watched struct {
 	// has sent it waits until its own patience is over, twice as long each time.
 	keeps atomic.Bool
 	kept  staging
+	lost  socket.Path // by which it went in vain; guarded by peer.mu
 }
 
 func (w *watched) heardBy(c Transport) time.Duration { return time.Duration(w.heard[c].Load()) }
 
-// keepIf begins to keep what is sent, or ends it.
-func (w *watched) keepIf(doubt bool) {
-	if doubt != w.keeps.Swap(doubt) {
+// keepIf begins to keep what is sent, or ends it. mu is held.
+func (p *peer) keepIf(doubt bool) {
+	w := &p.watched
+	switch s := p.sessions.current.Load(); {
+	case doubt && !w.keeps.Load() && s != nil:
 		w.kept.clear()
+		if path := s.way(); path != nil {
+			w.lost = *path
+		}
+		w.keeps.Store(true)
+	case !doubt && w.keeps.Load():
+		w.keeps.Store(false)
+		if p.ways.linked {
+			w.kept.clear() // it was heard after all
+		}
 	}
 }
 
@@ -93,6 +106,14 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	p.sendControl(extension.AppendEcho(nil, p.echoes.send(now)), now)
 }
 
+// heardProbe is called when a probe of the peer's has come under s: it shows that messages of its size do.
+func (p *peer) heardProbe(s *session, size int, now time.Duration) {
+	w := &p.watched
+	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; size >= min(largest, baseCarries) {
+		w.heard[s.carrier()].Store(int64(now))
+	}
+}
+
 // answeredEcho is called when an echo was answered under s.
 func (p *peer) answeredEcho(s *session, now time.Duration) {
 	if s.stream != nil || !s.may(extension.Probes) { // else small ones prove too little
@@ -147,10 +168,16 @@ func isTrial(plaintext []byte) bool {
 	return typ == extension.TypeProbe
 }
 
-// stageKept puts what was kept behind what waits. mu is held.
-func (p *peer) stageKept() {
-	p.watched.kept.take(func(packets [][]byte) bool {
-		p.drops.add(dropStagingFull, p.staging.add(packets, make([][]byte, len(packets))))
+// sendKept has what was kept sent again, before what waits, if the session that is now in use goes by another way. mu is held.
+func (p *peer) sendKept(s *session) {
+	w := &p.watched
+	path := s.way()
+	if path == nil || path.Stream == w.lost.Stream && path.Remote == w.lost.Remote {
+		w.kept.clear()
+		return
+	}
+	w.kept.take(func(packets [][]byte) bool {
+		p.drops.add(dropStagingFull, p.staging.addFirst(packets))
 		return true
 	})
 }

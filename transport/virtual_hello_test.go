@@ -66,8 +66,11 @@ func TestHelloAddsAtMostFourMessagesToAHandshake(t *testing.T) {
 			a.say(b, "first")
 			w.pass(time.Second)
 			b.mustHear("first")
-			w.pass(time.Minute)
-			messages = len(w.sightings(0, "", crypto.TypeTransport))
+			for _, s := range w.sightings(0, "", crypto.TypeTransport) {
+				if len(s.data) > 48 { // no echo, and no reply to one
+					messages++
+				}
+			}
 		})
 		return messages
 	}
