@@ -387,6 +387,9 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	if at := p.lastHandshake.Load(); at != 0 {
 		s.LastHandshake = time.Unix(0, at)
 	}
+	if current := p.sessions.current.Load(); current != nil && current.probed() {
+		s.PathMTU = int(p.probes.passes.Load())
+	}
 	s.RoundTrip, s.EchoesSent, s.EchoesLost = p.echoes.summary(t.now())
 	p.mu.Lock()
 	defer p.mu.Unlock()

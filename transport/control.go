@@ -68,7 +68,9 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 	case extension.TypeProbeReply:
 		var probe extension.Probe
 		if probe, ok = extension.ParseProbeReply(body); ok {
-			p.answeredProbe(s, probe.Token, now)
+			if !p.answeredProbe(s, probe.Token, now) {
+				p.hearProbeReply(s, probe, now)
+			}
 		}
 	case extension.TypeGoodbye:
 		r.forward(p, now) // what came before it, or that teaches us stations which are gone

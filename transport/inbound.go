@@ -180,6 +180,7 @@ func (r *receiver) accept(s *session, now time.Duration) {
 		p.dataReceived(now)
 		p.wantEcho(s, now)
 		p.hears(s, now)
+		p.wantProbe(s, now)
 		p.sayHelloAgain(now)
 	}
 	if r.greeted {

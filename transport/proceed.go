@@ -104,11 +104,8 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		p.dropPending(a.by)
 	case doDial:
 		p.dialTo(a.to, now)
-		if p.complains(now) {
-			return func() {
-				p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", a.to, "transport", a.by)
-			}
-		}
+		missed, silent := p.ways.tries > 1, p.complains(now)
+		return func() { p.tellSilence(a.to, missed, silent) }
 	case doCancel:
 		p.cancelDials()
 	case doHangUp:
@@ -159,7 +156,7 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		p.clearLocal()
 		by = p.path.Load()
 	}
-	silent := p.complains(now)
+	missed, silent := p.ways.tries > 1, p.complains(now)
 	message := p.initiation(by, now)
 	if message == nil {
 		return nil
@@ -167,9 +164,17 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 	return func() {
 		p.sendSealed(message, by)
 		p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", by.Remote, "transport", a.by)
-		if silent {
-			p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", by.Remote)
-		}
+		p.tellSilence(by.Remote, missed, silent)
+	}
+}
+
+// tellSilence tells that what was tried before was not answered: missed, who looks after addresses; silent, people.
+func (p *peer) tellSilence(to netip.AddrPort, missed, silent bool) {
+	if missed {
+		p.tunnel.missed(p.publicKey)
+	}
+	if silent {
+		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", to)
 	}
 }
 
@@ -195,6 +200,7 @@ func (p *peer) closeOthers() {
 
 // giveUp is for a peer that has not answered for as long as WireGuard tries.
 func (p *peer) giveUp(now time.Duration) {
+	p.tunnel.missed(p.publicKey)
 	p.tunnel.log.Debug("handshake given up", "peer", p)
 	p.timers.keepalive.stop()
 	p.drops.add(dropNoHandshake, p.staging.clear())
@@ -240,7 +246,11 @@ func (t *Tunnel) NetworkChanged(reason string) {
 		p.mu.Lock()
 		p.inform(now)
 		p.ways.networkChanged(now)
+		linked := p.ways.linked
 		p.plan(now)
 		p.mu.Unlock()
+		if linked {
+			p.measureAnew(now)
+		}
 	}
 }

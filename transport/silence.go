@@ -83,9 +83,9 @@ func (p *peer) listen(now time.Duration) {
 	p.plan(now)
 }
 
-// baseCarries is the plaintext of a message that passes wherever IPv6 does, and larger ones are for the search of what the
-// path carries to prove.
-const baseCarries = basePathMTU - 40 - 8 - crypto.TransportOverhead
+// baseCarries is the plaintext of a message that passes wherever IPv6 does. Whether larger ones do is for pathSearch to find
+// out, and no reason to leave a way.
+const baseCarries = largeMessage - crypto.TransportOverhead
 
 // askWhetherAlive has the peer answer under the current session: a probe that both ways has the size of what was sent and
 // came lately where that can be asked by UDP, else an echo.
@@ -94,7 +94,7 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	if s == nil {
 		return
 	}
-	if path := s.way(); s.stream == nil && path != nil && s.may(extension.Probes) {
+	if path := s.way(); path != nil && s.probed() {
 		w := &p.watched
 		size := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead
 		token := extension.Token(rand.Uint64() | 1)
@@ -116,7 +116,7 @@ func (p *peer) heardProbe(s *session, size int, now time.Duration) {
 
 // answeredEcho is called when an echo was answered under s.
 func (p *peer) answeredEcho(s *session, now time.Duration) {
-	if s.stream != nil || !s.may(extension.Probes) { // else small ones prove too little
+	if !s.probed() { // else small ones prove too little
 		p.watched.heard[s.carrier()].Store(int64(now))
 	}
 }
