@@ -30,14 +30,14 @@ func (d *doubt) begin(now time.Duration, hurry bool) { d.due, d.sent, d.hurry = 
 
 func (d *doubt) end() { d.due, d.sent, d.hurry = never, 0, false }
 
-// is says whether there is one, and an echo out.
-func (d *doubt) is() bool { return d.sent > 0 }
-
 // endure lets none arise for a while.
 func (d *doubt) endure(now time.Duration) {
 	d.deaf = now + d.endurance
 	d.endurance = min(2*d.endurance, mostEndurance)
 }
+
+// isLosing says whether what is sent may be lost: nobody has heard of it, or another way is looked for.
+func (w *ways) isLosing() bool { return w.doubt.sent > 0 || w.goal == goalReach }
 
 // traffic is told now and then, at most silenceTime after data was sent or came, and then as long as it does.
 func (w *ways) traffic(now, heard time.Duration) {

@@ -45,7 +45,7 @@ func (p *peer) plan(now time.Duration) {
 	default:
 		p.arm(&p.timers.ways, next)
 	}
-	p.keepIf(p.ways.doubt.is())
+	p.keepIf(p.ways.isLosing(), now)
 }
 
 // inform tells the ways what is known of the peer just now. mu is held.
@@ -156,7 +156,8 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		p.clearLocal()
 		by = p.path.Load()
 	}
-	missed, silent := p.ways.tries > 1, p.complains(now)
+	wanted := p.ways.goal != goalNone // else it is a trial, and what it says is nobody's complaint
+	missed, silent := wanted && p.ways.tries > 1, wanted && p.complains(now)
 	message := p.initiation(by, now)
 	if message == nil {
 		return nil

@@ -188,7 +188,7 @@ func (l *lane) sendOrStage(p *peer, with *sealer, sock Socket, first, rest [][]b
 				l.complete(first, rest, partial)
 			}
 			if keeps {
-				p.watched.kept.add(first, rest)
+				p.keep(first, rest)
 			}
 			n := with.send(s, sock, first, rest, now)
 			s.release()

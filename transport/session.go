@@ -58,6 +58,11 @@ func (s *session) cameBy(from *socket.Path) bool {
 	return from.Stream == nil && s.stream == nil || s.stream != nil && from.Stream == s.stream.Stream
 }
 
+// sharesWay says whether both live on UDP, or on the same connection.
+func (s *session) sharesWay(o *session) bool {
+	return s.stream == nil && o.stream == nil || s.stream != nil && o.stream != nil && s.stream.Stream == o.stream.Stream
+}
+
 // acquire keeps the session's keys from being wiped until release; false: it
 // is retired, its keys must not be used.
 func (s *session) acquire() bool {
@@ -116,7 +121,7 @@ type sessions struct {
 
 // addInitiated puts the session that our own handshake made into current.
 func (ss *sessions) addInitiated(s *session, drop func(*session)) {
-	if crossing := &ss.next[s.carrier()]; *crossing != nil {
+	if crossing := &ss.next[s.carrier()]; *crossing != nil && s.sharesWay(*crossing) {
 		ss.drain(ss.previous, drop)
 		ss.drain(ss.current.Swap(s), drop)
 		ss.previous, *crossing = *crossing, nil

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"stunnel/crypto"
+	"stunnel/transport/ethernet"
 	"stunnel/transport/extension"
 	"stunnel/transport/socket"
 )
@@ -18,31 +19,60 @@ type watched struct {
 	token   atomic.Uint64          // of the question that is out
 	trial   atomic.Uint64          // of the probe under the session on trial
 
-	// While there is doubt, what is sent is kept as well: if the way is left it goes again by the next one. Else who
-	// has sent it waits until its own patience is over, twice as long each time.
+	// While what is sent may be lost, what is TCP's of it is kept as well, and goes again by another way when that is
+	// found: else its sender waits for its own next attempt, twice as long each time. TCP takes no harm from what comes
+	// twice.
 	keeps atomic.Bool
 	kept  staging
-	lost  socket.Path // by which it went in vain; guarded by peer.mu
+	lost  socket.Path   // by which it went in vain; guarded by peer.mu
+	since time.Duration // when that began; guarded by peer.mu
 }
 
 func (w *watched) heardBy(c Transport) time.Duration { return time.Duration(w.heard[c].Load()) }
 
 // keepIf begins to keep what is sent, or ends it. mu is held.
-func (p *peer) keepIf(doubt bool) {
+func (p *peer) keepIf(losing bool, now time.Duration) {
 	w := &p.watched
 	switch s := p.sessions.current.Load(); {
-	case doubt && !w.keeps.Load() && s != nil:
-		w.kept.clear()
+	case losing && !w.keeps.Load() && s != nil:
 		if path := s.way(); path != nil {
-			w.lost = *path
+			w.lost, w.since = *path, now
 		}
 		w.keeps.Store(true)
-	case !doubt && w.keeps.Load():
+	case !losing:
 		w.keeps.Store(false)
-		if p.ways.linked {
-			w.kept.clear() // it was heard after all
+		if w.kept.n.Load() > 0 && w.heardBy(p.ways.on) >= w.since {
+			w.kept.clear()
 		}
 	}
+}
+
+// keep keeps what of packets, or frames, is TCP's.
+func (p *peer) keep(first, rest [][]byte) {
+	for i, b := range first {
+		if isTCP(b, p.tunnel.lan != nil) {
+			p.watched.kept.add(first[i:i+1], rest[i:i+1])
+		}
+	}
+}
+
+// isTCP says whether a packet that begins with b, or a frame, carries TCP, as far as that can be seen at once.
+func isTCP(b []byte, frame bool) bool {
+	if frame {
+		h, ok := ethernet.Parse(b[min(FrameRoom, len(b)):])
+		if !ok || h.Type != ethernet.TypeIPv4 && h.Type != ethernet.TypeIPv6 {
+			return false
+		}
+		b = b[FrameRoom+h.Size:]
+	}
+	const tcp = 6
+	switch {
+	case len(b) >= ipv4HeaderSize && b[0]>>4 == 4:
+		return b[9] == tcp
+	case len(b) >= ipv6HeaderSize && b[0]>>4 == 6:
+		return b[6] == tcp
+	}
+	return false
 }
 
 // watch is called when data has been sent under s, or has come: it is looked whether it was, or stays, the last.
@@ -173,7 +203,6 @@ func (p *peer) sendKept(s *session) {
 	w := &p.watched
 	path := s.way()
 	if path == nil || path.Stream == w.lost.Stream && path.Remote == w.lost.Remote {
-		w.kept.clear()
 		return
 	}
 	w.kept.take(func(packets [][]byte) bool {

@@ -410,6 +410,7 @@ func (w *ways) networkChanged(now time.Duration) {
 		if other := 1 - w.lead; w.possible(other) {
 			w.attempts[other].due = now
 		}
+	case w.linked && w.echoes && w.doubt.hurry: // it is being found out
 	case w.linked && w.echoes:
 		w.doubt.begin(now, true)
 	case w.linked:
