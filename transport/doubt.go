@@ -60,6 +60,13 @@ func (w *ways) despair(now time.Duration, why string) {
 	}
 }
 
+// tooNarrow is told that messages come back over UDP, but that it does not carry what any path should.
+func (w *ways) tooNarrow(now time.Duration) {
+	if w.linked && w.on == TransportUDP && w.goal != goalReach && w.possible(TransportTCP) && now >= w.doubt.deaf {
+		w.leave(now, fmt.Sprintf("UDP does not carry %d bytes", basePathMTU))
+	}
+}
+
 func (w *ways) stepDoubt(now, heard time.Duration) {
 	d := &w.doubt
 	switch {

@@ -107,6 +107,9 @@ func (p *peer) listen(now time.Duration) {
 	}
 	heard := w.heardBy(p.ways.on)
 	p.ways.traffic(now, heard)
+	if p.isTooNarrow() {
+		p.ways.tooNarrow(now)
+	}
 	if now < heard+silenceTime {
 		p.armIfIdle(&p.timers.silence, heard+silenceTime)
 	}

@@ -392,11 +392,13 @@ func (r *rig) event(n int) (name string, happen func()) {
 			return "", nil
 		}
 		return "the new connection ends", func() { r.connected = false; w.disconnected(r.now) }
+	case 19:
+		return "UDP is too narrow", func() { w.tooNarrow(r.now) }
 	}
 	return "", nil
 }
 
-const rigEvents = 19
+const rigEvents = 20
 
 // pass lets d go by, step by step.
 func (r *rig) pass(d time.Duration) {
