@@ -51,7 +51,7 @@ func (l *lane) runSockets(ctx context.Context) error {
 	for {
 		b := l.tunnel.binding.Load()
 		if b.sockets != nil {
-			if err := l.runInbound(b.sockets[l.number]); err != nil {
+			if err := l.in.runInbound(b.sockets[l.number]); err != nil {
 				return err
 			}
 		}

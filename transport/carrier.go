@@ -1,6 +1,13 @@
 package transport
 
-import "fmt"
+import (
+	"fmt"
+
+	"stunnel/transport/socket"
+)
+
+// carriers are UDP and TCP, by their Transport.
+const carriers = 2
 
 // Transport is what may carry a peer's messages.
 type Transport uint8
@@ -24,4 +31,12 @@ func ParseTransport(word string) (Transport, error) {
 		}
 	}
 	return 0, fmt.Errorf("%q is no transport: udp, tcp or auto", word)
+}
+
+// carrierOf is what carries messages on a path; nil: UDP.
+func carrierOf(path *socket.Path) Transport {
+	if path != nil && path.Stream != nil {
+		return TransportTCP
+	}
+	return TransportUDP
 }

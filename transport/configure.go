@@ -1,7 +1,9 @@
 package transport
 
 import (
+	"errors"
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -77,28 +79,47 @@ func (t *Tunnel) checkNumber(c Config) error {
 func (t *Tunnel) configureSockets(c Config) error {
 	mark := t.mark.Load()
 	if c.FwMark != nil && *c.FwMark != mark {
-		for i, s := range t.binding.Load().sockets {
-			if err := s.SetMark(*c.FwMark); err != nil {
-				for _, s := range t.binding.Load().sockets[:i] {
-					s.SetMark(mark)
-				}
-				return err
-			}
+		if err := t.setMark(*c.FwMark); err != nil {
+			t.setMark(mark)
+			return err
 		}
-		t.mark.Store(*c.FwMark)
+	}
+	port := t.openPort()
+	if c.ListenPort != nil && t.isUp() && (*c.ListenPort == 0 || *c.ListenPort != port) {
+		if err := t.bind(*c.ListenPort); err != nil {
+			t.setMark(mark)
+			return err
+		}
+	}
+	if c.ListenTCP != nil && t.isUp() && *c.ListenTCP != t.portTCP {
+		if err := t.listenStreams(*c.ListenTCP); err != nil {
+			t.setMark(mark)
+			if t.openPort() != port {
+				err = errors.Join(err, t.bind(port))
+			}
+			return err
+		}
 	}
 	if c.ListenPort != nil {
-		if t.isUp() && (*c.ListenPort == 0 || *c.ListenPort != t.openPort()) {
-			if err := t.bind(*c.ListenPort); err != nil {
-				t.mark.Store(mark)
-				for _, s := range t.binding.Load().sockets {
-					s.SetMark(mark)
-				}
-				return err
-			}
-		}
 		t.port = *c.ListenPort
 	}
+	if c.ListenTCP != nil {
+		t.portTCP = *c.ListenTCP
+	}
+	return nil
+}
+
+// setMark changes that of all sockets, for as far as it can.
+func (t *Tunnel) setMark(mark uint32) error {
+	for _, s := range t.binding.Load().sockets {
+		if err := s.SetMark(mark); err != nil {
+			return err
+		}
+	}
+	if err := t.streams.setMark(mark); err != nil {
+		return err
+	}
+	t.mark.Store(mark)
 	return nil
 }
 
@@ -184,6 +205,8 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		if known, ok := t.ours[c.PublicKey]; ok {
 			p.name.Store(&known.name)
 			p.policy.Store(uint32(known.extensions))
+			p.transport.Store(uint32(known.transport))
+			p.endpointsTCP.Store(known.endpointsTCP)
 			if known.macs != nil && t.lan != nil {
 				t.lan.pin(p.port, *known.macs)
 			}
@@ -205,6 +228,15 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.MACs != nil && t.lan != nil {
 		t.lan.pin(p.port, *c.MACs)
+		t.remember(p)
+	}
+	if c.Transport != nil {
+		p.transport.Store(uint32(*c.Transport))
+		t.remember(p)
+	}
+	if c.EndpointsTCP != nil {
+		to := slices.Clone(*c.EndpointsTCP)
+		p.endpointsTCP.Store(&to)
 		t.remember(p)
 	}
 	if c.Endpoint != nil {
@@ -247,7 +279,7 @@ func (t *Tunnel) setTrusted(on bool) {
 // remember keeps what is ours of the peer's configuration, should it be removed and
 // come back.
 func (t *Tunnel) remember(p *peer) {
-	o := ours{extensions: Extensions(p.policy.Load())}
+	o := ours{extensions: Extensions(p.policy.Load()), transport: Transport(p.transport.Load()), endpointsTCP: p.endpointsTCP.Load()}
 	if name := p.name.Load(); name != nil {
 		o.name = *name
 	}
@@ -296,6 +328,7 @@ func (t *Tunnel) Status() Status {
 	if s.Up {
 		s.ListenPort = t.openPort()
 	}
+	t.streams.status(&s)
 	if id := t.identity(); id != nil {
 		s.PublicKey = id.PublicKey()
 	}
@@ -324,6 +357,13 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	}
 	if name := p.name.Load(); name != nil {
 		s.Name = *name
+	}
+	s.Transport = Transport(p.transport.Load())
+	if to := p.endpointsTCP.Load(); to != nil {
+		s.EndpointsTCP = slices.Clone(*to)
+	}
+	if current := p.sessions.current.Load(); current != nil {
+		s.Carrier = current.carrier()
 	}
 	if at := p.lastHandshake.Load(); at != 0 {
 		s.LastHandshake = time.Unix(0, at)

@@ -5,12 +5,13 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // hear takes a plaintext that is no IP packet. It was opened under s, as the
-// message with this counter, and is no replay. data: it brought something for
+// message with this counter, came from there, and is no replay. data: it brought something for
 // the local stack.
-func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
+func (r *receiver) hear(s *session, from socket.Path, counter crypto.Counter, plaintext []byte, routes *routes[*peer], now time.Duration) (data bool) {
 	p := s.peer
 	kind, flags, body, ok := extension.Split(plaintext)
 	switch {
@@ -19,7 +20,7 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 	case kind == extension.KindControl && p.extensions() == ExtensionsOff:
 		p.drops.add(dropExtensionsOff, 1)
 	case kind == extension.KindControl:
-		l.control(s, flags, body, now)
+		r.control(s, from, flags, body, now)
 	case kind == extension.KindFragment && !s.mayGet(extension.Fragments):
 		p.drops.add(dropNotAnnounced, 1)
 		return true
@@ -27,12 +28,12 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 		p.drops.add(dropBeforeHello, 1)
 		return true
 	case kind == extension.KindFragment:
-		l.join(s, counter, flags, body, routes, now)
+		r.join(s, counter, flags, body, routes, now)
 		return true
-	case kind == extension.KindFrame && l.tunnel.lan == nil:
+	case kind == extension.KindFrame && r.tunnel.lan == nil:
 		p.drops.add(dropNotAnnounced, 1)
 	case kind == extension.KindFrame:
-		l.admitFrame(s, plaintext)
+		r.admitFrame(s, plaintext)
 		return true
 	default:
 		p.drops.add(dropUnknownExtension, 1)
@@ -41,12 +42,12 @@ func (l *lane) hear(s *session, counter crypto.Counter, plaintext []byte, routes
 }
 
 // control takes a control message.
-func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.Duration) {
+func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, body []byte, now time.Duration) {
 	p := s.peer
 	ok := true
 	switch typ, _ := extension.TypeOf(body); typ {
 	case extension.TypeHello:
-		l.greeted = p.hearHello(s, flags, body, now) || l.greeted
+		r.greeted = p.hearHello(s, flags, body, now) || r.greeted
 	case extension.TypeEcho:
 		var token extension.Token
 		if token, ok = extension.ParseEcho(body); ok && p.speaks(now) {
@@ -57,8 +58,13 @@ func (l *lane) control(s *session, flags extension.Flags, body []byte, now time.
 		if token, ok = extension.ParseEchoReply(body); ok {
 			p.echoes.reply(token, now)
 		}
+	case extension.TypeProbe:
+		var probe extension.Probe
+		if probe, ok = extension.ParseProbe(body); ok {
+			s.answerProbe(probe, from, now)
+		}
 	case extension.TypeGoodbye:
-		l.forward(p, now) // what came before it, or that teaches us stations which are gone
+		r.forward(p, now) // what came before it, or that teaches us stations which are gone
 		var instance extension.Instance
 		if _, instance, ok = extension.ParseGoodbye(body); ok {
 			p.hearGoodbye(s, instance, now)
@@ -86,7 +92,7 @@ func (p *peer) sendControl(message []byte, now time.Duration) {
 	if l.seal(s, [][]byte{message}, [][]byte{nil}) == 0 {
 		return
 	}
-	l.transmit(p, p.tunnel.controlSocket())
+	l.transmit(s, p.tunnel.controlSocket())
 	if s.may(understands) {
 		p.sent(s, [][]byte{nil}, now)
 	}
@@ -101,15 +107,23 @@ func (p *peer) speaks(now time.Duration) bool {
 
 // sayGoodbye tells a peer that knows the word that we go. It never waits.
 func (p *peer) sayGoodbye(reason extension.Reason, now time.Duration) {
-	s, sock, path := p.usable(now), p.tunnel.controlSocket(), p.path.Load()
-	if s == nil || sock == nil || path == nil || !s.may(understands) || !s.acquire() {
+	s, sock := p.usable(now), p.tunnel.controlSocket()
+	if s == nil || sock == nil || !s.may(understands) || !s.acquire() {
 		return
 	}
 	defer s.release()
+	path := s.way()
+	if path == nil {
+		return
+	}
 	l := sealers.Get().(*sealer)
 	defer l.putBack()
 	message := extension.AppendGoodbye(nil, reason, p.instance)
-	if l.seal(s, [][]byte{message}, [][]byte{nil}) > 0 && len(l.out) > 0 {
+	switch {
+	case l.seal(s, [][]byte{message}, [][]byte{nil}) == 0 || len(l.out) == 0:
+	case path.Stream != nil:
+		path.Stream.Offer(l.out)
+	default:
 		sock.Offer(l.out, *path)
 	}
 }
@@ -136,7 +150,8 @@ func (p *peer) hearGoodbye(s *session, instance extension.Instance, now time.Dur
 		p.timers.anotherKeepalive.Store(false)
 		if p.staging.n.Load() == 0 { // nobody waits for the handshake that may be going on
 			p.timers.retransmit.stop()
-			p.dropPending()
+			p.dropPending(TransportUDP)
+			p.dropPending(TransportTCP)
 		}
 	}
 	p.mu.Unlock()
@@ -172,6 +187,7 @@ func announced(c extension.Capabilities) (words []string) {
 		{extension.Echo, "echo"},
 		{extension.Fragments, "fragments"},
 		{extension.Frames, "frames"},
+		{extension.Probes, "probes"},
 		{extension.TrustedChecksums, "trusted_checksums"},
 	} {
 		if c.Has(w.is) {

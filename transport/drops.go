@@ -21,6 +21,7 @@ const (
 	dropReplayedInitiation
 	dropInitiationFlood
 	dropBadCookie
+	dropOtherWay // an answer that did not come by the way of the question
 	dropExpiredSession
 	dropNotAuthentic
 	dropReplayed
@@ -55,6 +56,7 @@ const (
 	dropTooLarge
 	dropDown
 	dropSendFailed
+	dropStalled // a TCP connection takes no more
 	// to the local stack
 	dropWriteFailed
 
@@ -74,6 +76,7 @@ var dropNames = [dropReasons]string{
 	dropReplayedInitiation: "replayed_initiation",
 	dropInitiationFlood:    "initiation_flood",
 	dropBadCookie:          "bad_cookie",
+	dropOtherWay:           "other_way",
 	dropExpiredSession:     "expired_session",
 	dropNotAuthentic:       "not_authentic",
 	dropReplayed:           "replayed",
@@ -106,6 +109,7 @@ var dropNames = [dropReasons]string{
 	dropTooLarge:           "too_large",
 	dropDown:               "interface_down",
 	dropSendFailed:         "send_failed",
+	dropStalled:            "stalled",
 	dropWriteFailed:        "write_failed",
 }
 

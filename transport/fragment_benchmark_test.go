@@ -80,7 +80,7 @@ func BenchmarkInboundFragments(b *testing.B) {
 						copy(burst[i].Data, msg)
 					}
 					s.replay = replayWindow{}
-					to.lanes[0].inbound(burst, *clock)
+					to.lanes[0].in.inbound(burst, *clock)
 				}
 				if queue.packets != b.N*n {
 					b.Fatalf("%d packets of %d arrived", queue.packets, b.N*n)

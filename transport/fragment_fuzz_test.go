@@ -10,6 +10,7 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // FuzzCut cuts a packet of any length, set aside as any queue might, for any
@@ -108,7 +109,7 @@ func FuzzFragments(f *testing.F) {
 		w := newWaiting(t)
 		queue := &stack{}
 		for i := range 2 {
-			w.lanes = append(w.lanes, &lane{tunnel: w.Tunnel, number: i, queue: copying{queue}, sealer: newSealer()})
+			w.lanes = append(w.lanes, newLane(w.Tunnel, i, copying{queue}))
 		}
 		one, other := w.session(), w.session()
 		sessions := []*session{one, {peer: one.peer}, other}
@@ -149,10 +150,10 @@ func FuzzFragments(f *testing.F) {
 					plaintext = plaintext[:len(plaintext)/2]
 				}
 				sent[e.session][counter] = fragment{e.index, e.last, part}
-				w.lanes[e.lane].hear(sessions[e.session], counter, plaintext, routes, w.now)
+				w.lanes[e.lane].in.hear(sessions[e.session], socket.Path{}, counter, plaintext, routes, w.now)
 			}
 			if next := i + 1; e.ends || next == len(all) || all[next].pass > 0 || all[next].lane != e.lane || all[next].session != e.session {
-				l := w.lanes[e.lane]
+				l := w.lanes[e.lane].in
 				l.disperse(sessions[e.session], routes, w.now)
 				l.deliver(l.packets, l.partial)
 				l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
@@ -160,7 +161,7 @@ func FuzzFragments(f *testing.F) {
 			w.check()
 		}
 		for _, l := range w.lanes {
-			if l.gathered.n != 0 || len(l.packets) != 0 {
+			if l := l.in; l.gathered.n != 0 || len(l.packets) != 0 {
 				t.Fatal("something is left over behind the last run")
 			}
 		}

@@ -29,7 +29,7 @@ func TestLossOfAFragmentCostsThatPacketOnly(t *testing.T) {
 	b := newEnd(t, clock, "192.0.2.100:51820")
 	b.lanes[0].queue = copying{b.stack}
 	for len(b.lanes) < lanes {
-		b.lanes = append(b.lanes, &lane{tunnel: b.Tunnel, number: len(b.lanes), queue: b.lanes[0].queue, sealer: newSealer()})
+		b.lanes = append(b.lanes, newLane(b.Tunnel, len(b.lanes), b.lanes[0].queue))
 	}
 	type sender struct {
 		*end
@@ -118,7 +118,7 @@ func TestLossOfAFragmentCostsThatPacketOnly(t *testing.T) {
 			for _, d := range arriving[:n] {
 				burst = append(burst, d.from.datagrams([][]byte{d.msg})...)
 			}
-			b.lanes[random.IntN(lanes)].inbound(burst, *clock)
+			b.lanes[random.IntN(lanes)].in.inbound(burst, *clock)
 			arriving = arriving[n:]
 			*clock += time.Duration(random.IntN(int(time.Millisecond)))
 		}
@@ -169,7 +169,7 @@ func TestFragmentsOfAPacketMeetWhateverLaneTheyComeBy(t *testing.T) {
 	queue := &tally{seen: make([]atomic.Uint32, rounds*maxOpenWholes)}
 	b.lanes[0].queue = queue
 	for len(b.lanes) < lanes {
-		b.lanes = append(b.lanes, &lane{tunnel: b.Tunnel, number: len(b.lanes), queue: queue, sealer: newSealer()})
+		b.lanes = append(b.lanes, newLane(b.Tunnel, len(b.lanes), queue))
 	}
 	a.toward(b).carry(200)
 	random := rand.New(rand.NewPCG(4, 3))
@@ -189,7 +189,7 @@ func TestFragmentsOfAPacketMeetWhateverLaneTheyComeBy(t *testing.T) {
 		}
 		var receiving sync.WaitGroup
 		for i, burst := range bursts {
-			receiving.Go(func() { b.lanes[i].inbound(a.datagrams(burst), *clock) })
+			receiving.Go(func() { b.lanes[i].in.inbound(a.datagrams(burst), *clock) })
 		}
 		receiving.Wait()
 	}
@@ -231,7 +231,7 @@ func TestNoAllocationPerPacketInFragments(t *testing.T) {
 				msg := a.wire.sent[c.order(i, len(a.wire.sent))]
 				burst = append(burst, socket.Datagram{Data: msg, Path: socket.Path{Remote: a.addr}})
 				if len(burst) == c.burst || i == len(a.wire.sent)-1 {
-					b.lanes[0].inbound(burst, *clock)
+					b.lanes[0].in.inbound(burst, *clock)
 					burst = burst[:0]
 				}
 			}

@@ -75,7 +75,7 @@ func TestPacketsInFragmentsArriveAsTheyWereSentHoweverTheyAreReceived(t *testing
 		first, rest, partial := split(packets...)
 		a.lanes[0].outbound(first, rest, partial, *clock)
 		for part := range slices.Chunk(a.wire.sent, n) {
-			b.lanes[0].inbound(a.datagrams(part), *clock)
+			b.lanes[0].in.inbound(a.datagrams(part), *clock)
 		}
 		if got := b.written(); !slices.EqualFunc(got, packets, bytes.Equal) {
 			t.Errorf("bursts of %d: %d packets arrived, or differ; %d were sent; drops %v", n, len(got), len(packets), b.toward(a).drops.counts())
@@ -104,7 +104,7 @@ func TestPartialPacketsInFragmentsArrivePartial(t *testing.T) {
 			t.Fatalf("%d packets are %d messages", len(want), len(a.wire.sent))
 		}
 		for part := range slices.Chunk(a.wire.sent, n) {
-			b.lanes[0].inbound(a.datagrams(part), *clock)
+			b.lanes[0].in.inbound(a.datagrams(part), *clock)
 		}
 		if !slices.EqualFunc(b.stack.written, want, bytes.Equal) || !slices.Equal(b.stack.partial, wantPartial) {
 			t.Errorf("bursts of %d: %d packets arrived, or differ; partial %v, want %v", n, len(b.stack.written), b.stack.partial, wantPartial)
@@ -128,11 +128,11 @@ func TestABurstOfPacketsInFragmentsMayBeLargerThanTheArena(t *testing.T) {
 	}
 	first, rest, partial := split(packets...)
 	a.lanes[0].outbound(first, rest, partial, *clock)
-	b.lanes[0].inbound(a.datagrams(a.wire.sent), *clock)
+	b.lanes[0].in.inbound(a.datagrams(a.wire.sent), *clock)
 	if got := b.written(); !slices.EqualFunc(got, packets, bytes.Equal) {
 		t.Errorf("%d packets arrived, or differ; %d were sent", len(got), len(packets))
 	}
-	if n := cap(b.lanes[0].arena); n != arenaSize {
+	if n := cap(b.lanes[0].in.arena); n != arenaSize {
 		t.Errorf("the arena has grown to %d", n)
 	}
 }
@@ -163,10 +163,10 @@ func TestAFragmentThatCannotBeIsRefusedAndEndsItsPacket(t *testing.T) {
 			s := a.toward(b).usable(*clock)
 			msgs := sealed(t, s, plainFragment(0, false, whole[:100], 0), c.bad, plainFragment(2, true, whole[100:], 0))
 			if waits {
-				b.lanes[0].inbound(a.datagrams(msgs[:1]), *clock)
-				b.lanes[0].inbound(a.datagrams(msgs[1:]), *clock)
+				b.lanes[0].in.inbound(a.datagrams(msgs[:1]), *clock)
+				b.lanes[0].in.inbound(a.datagrams(msgs[1:]), *clock)
 			} else {
-				b.lanes[0].inbound(a.datagrams(msgs), *clock)
+				b.lanes[0].in.inbound(a.datagrams(msgs), *clock)
 			}
 			drops := b.toward(a).drops.counts()
 			if len(b.written()) != 0 || drops[c.drop] != 1 || len(drops) != 1 {
@@ -192,8 +192,8 @@ func TestAFirstFragmentThatIsTheLastEndsWhatWaitedForIt(t *testing.T) {
 	a, b, clock := shook(t)
 	s := a.toward(b).usable(*clock)
 	msgs := sealed(t, s, plainFragment(0, true, make([]byte, 100), 0), plainFragment(1, false, make([]byte, 100), 0))
-	b.lanes[0].inbound(a.datagrams(msgs[1:]), *clock)
-	b.lanes[0].inbound(a.datagrams(msgs[:1]), *clock)
+	b.lanes[0].in.inbound(a.datagrams(msgs[1:]), *clock)
+	b.lanes[0].in.inbound(a.datagrams(msgs[:1]), *clock)
 	if drops := b.toward(a).drops.counts(); b.reassembly.held != 0 || drops["bad_fragment"] != 1 {
 		t.Errorf("%d bytes are held, drops %v", b.reassembly.held, drops)
 	}
@@ -205,8 +205,8 @@ func TestPartsThatContradictEachOtherAcrossBurstsMakeNoPacket(t *testing.T) {
 	a, b, clock := shook(t)
 	msgs := sealed(t, a.toward(b).usable(*clock),
 		plainFragment(0, false, whole[:100], 0), plainFragment(1, true, whole[100:], 0), plainFragment(2, false, whole[:50], 0))
-	b.lanes[0].inbound(a.datagrams(msgs[2:]), *clock)
-	b.lanes[0].inbound(a.datagrams(msgs[:2]), *clock)
+	b.lanes[0].in.inbound(a.datagrams(msgs[2:]), *clock)
+	b.lanes[0].in.inbound(a.datagrams(msgs[:2]), *clock)
 	if drops := b.toward(a).drops.counts(); len(b.written()) != 0 || drops["bad_fragment"] != 1 || b.reassembly.held != 0 {
 		t.Errorf("a packet came out, or drops %v, %d bytes held", drops, b.reassembly.held)
 	}
@@ -218,7 +218,7 @@ func TestPartsInOneBurstMakeNoMoreThanTheLargestPacket(t *testing.T) {
 		whole := append(packet("10.0.0.1", "10.0.0.2", maxWhole), 0)[:c.length]
 		msgs := sealed(t, a.toward(b).usable(*clock),
 			plainFragment(0, false, whole[:40000], 0), plainFragment(1, false, whole[40000:maxWhole-1], 0), plainFragment(2, true, whole[maxWhole-1:], 0))
-		b.lanes[0].inbound(a.datagrams(msgs), *clock)
+		b.lanes[0].in.inbound(a.datagrams(msgs), *clock)
 		drops := b.toward(a).drops.counts()
 		if got := b.written(); len(got) != 1-c.bad || int(drops["bad_fragment"]) != c.bad || b.reassembly.held != 0 {
 			t.Errorf("%d bytes: %d packets came out, drops %v, %d bytes held", c.length, len(got), drops, b.reassembly.held)
@@ -248,7 +248,7 @@ func TestABurstOfPacketsInFragmentsIsOneWrite(t *testing.T) {
 	for range bursts {
 		a.wire.sent = nil
 		a.lanes[0].outbound(first, rest, partial, *clock)
-		b.lanes[0].inbound(a.datagrams(a.wire.sent), *clock)
+		b.lanes[0].in.inbound(a.datagrams(a.wire.sent), *clock)
 	}
 	if queue.n != bursts {
 		t.Errorf("%d bursts are %d writes", bursts, queue.n)
@@ -261,7 +261,7 @@ func TestAFragmentWhosePacketBeganBeforeTheFirstCounterIsRefused(t *testing.T) {
 	s := b.toward(a).usable(*clock)
 	index := int(s.Sent()) + 1 // one more than its counter: b has said hello
 	msgs := sealed(t, s, plainFragment(index, true, make([]byte, 50), 0))
-	a.lanes[0].inbound(b.datagrams(msgs), *clock)
+	a.lanes[0].in.inbound(b.datagrams(msgs), *clock)
 	if drops := a.toward(b).drops.counts(); drops["bad_fragment"] != 1 || a.reassembly.held != 0 {
 		t.Errorf("drops %v, %d bytes held", drops, a.reassembly.held)
 	}
@@ -285,7 +285,7 @@ func TestWhatFragmentsMakeIsCheckedLikeEveryPacket(t *testing.T) {
 			s := a.toward(b).usable(*clock)
 			msgs := sealed(t, s, plainFragment(0, false, c.whole[:100], 0), plainFragment(1, true, c.whole[100:], 0))
 			for _, i := range order {
-				b.lanes[0].inbound(a.datagrams(msgs[i:i+1]), *clock)
+				b.lanes[0].in.inbound(a.datagrams(msgs[i:i+1]), *clock)
 			}
 			drops := b.toward(a).drops.counts()
 			if len(b.written()) != 0 || drops[c.drop] != 1 || len(drops) != 1 || b.reassembly.held != 0 {
@@ -297,7 +297,7 @@ func TestWhatFragmentsMakeIsCheckedLikeEveryPacket(t *testing.T) {
 		a, b, clock := shook(t)
 		whole := append(packet("10.0.0.1", "10.0.0.2", 200), 1, 2, 3) // and something behind it
 		msgs := sealed(t, a.toward(b).usable(*clock), plainFragment(0, false, whole[:1], 15), plainFragment(1, true, whole[1:], 3))
-		b.lanes[0].inbound(a.datagrams(msgs), *clock)
+		b.lanes[0].in.inbound(a.datagrams(msgs), *clock)
 		if got := b.written(); len(got) != 1 || !bytes.Equal(got[0], whole[:200]) {
 			t.Errorf("%d packets came out, drops %v", len(got), b.toward(a).drops.counts())
 		}

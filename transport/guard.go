@@ -184,8 +184,8 @@ func (l *lane) probesOut(h *ethernet.Header, f frames, sock Socket, now time.Dur
 
 // probesIn takes probes that came from p. No station is learned of those, so that of others
 // passes as from ours: else a peer could have bridges here believe that any address is its.
-func (l *lane) probesIn(p *peer, h *ethernet.Header, run []arrival, now time.Duration) {
-	n := l.tunnel.lan
+func (r *receiver) probesIn(p *peer, h *ethernet.Header, run []arrival, now time.Duration) {
+	n := r.tunnel.lan
 	for i := range run {
 		switch ours, fresh := n.guard.check(run[i].plaintext[FrameRoom+h.Size:], now); {
 		case fresh:
@@ -193,10 +193,10 @@ func (l *lane) probesIn(p *peer, h *ethernet.Header, run []arrival, now time.Dur
 		case !ours && p.port.probes.Allow(now):
 			copy(run[i].plaintext[FrameRoom+len(h.Destination):], n.guard.source[:])
 			if n.forward.Load() {
-				f := l.relay(run[i : i+1])
-				l.floodTo(anyPeer, p.port, l.relayer, l.socket(), f, now)
+				f := r.relay(run[i : i+1])
+				r.floodTo(anyPeer, p.port, r.relayer, r.socket(), f, now)
 			}
-			l.hand(run[i : i+1])
+			r.hand(run[i : i+1])
 		case !ours:
 			p.drops.add(dropStorm, 1)
 		}

@@ -23,9 +23,10 @@ const (
 
 // queuedHandshake is a copy of an initiation or a response.
 type queuedHandshake struct {
-	path socket.Path
-	len  int
-	msg  [crypto.InitiationSize]byte
+	path    socket.Path
+	len     int
+	msg     [crypto.InitiationSize]byte
+	verdict chan<- bool // holds one; gets whether it was answered. nil: nobody wants to know
 }
 
 // initiations are the peers that a handshake is to be begun with: each at most
@@ -87,16 +88,19 @@ func (t *Tunnel) runHandshakes(ctx context.Context) {
 
 func (t *Tunnel) handshake(m *queuedHandshake) {
 	msg, now := m.msg[:m.len], t.now()
-	if typ, _ := crypto.Type(msg); typ == crypto.TypeInitiation {
-		t.answer(msg, m.path, now)
-	} else {
-		t.finish(msg, m.path, now)
+	if typ, _ := crypto.Type(msg); typ != crypto.TypeInitiation {
+		t.finish(msg, &m.path, now)
+		return
+	}
+	answered := t.answer(msg, &m.path, now)
+	if m.verdict != nil {
+		m.verdict <- answered
 	}
 }
 
 // nextInitiation is when the limit of one per RekeyTimeout allows another.
-func (p *peer) nextInitiation() time.Duration {
-	return time.Duration(p.lastSent.Load()) + RekeyTimeout
+func (p *peer) nextInitiation(c Transport) time.Duration {
+	return time.Duration(p.lastSent[c].Load()) + RekeyTimeout
 }
 
 // requestHandshake has a worker begin a handshake, as a first attempt.
@@ -128,16 +132,36 @@ func (p *peer) retry(now time.Duration) {
 	p.queueInitiation()
 }
 
-// initiate sends a handshake initiation, at most one in RekeyTimeout.
+// initiate begins a handshake: on the connection that there is, if the session
+// lives on one; else by what the configuration says.
 func (p *peer) initiate(now time.Duration) {
-	msg, silent := p.initiation(now)
+	if s := p.sessions.current.Load(); s != nil && s.stream != nil {
+		p.initiateBy(s.stream, now)
+	} else if Transport(p.transport.Load()) == TransportTCP {
+		p.dial(now)
+	} else {
+		p.initiateBy(nil, now)
+	}
+}
+
+// initiateBy sends a handshake initiation, by a connection or, if that is nil, by UDP; at most one in
+// RekeyTimeout by each.
+func (p *peer) initiateBy(stream *socket.Path, now time.Duration) {
+	msg, silent := p.initiation(stream, now)
 	if msg == nil {
 		return
 	}
-	p.sendSealed(msg, len(msg))
-	p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", p.endpoint())
+	p.sendSealed(msg, stream)
+	to := p.path.Load()
+	if stream != nil {
+		to = stream
+	}
+	if to == nil {
+		return
+	}
+	p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", to.Remote, "transport", carrierOf(to))
 	if silent {
-		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", p.endpoint())
+		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", to.Remote)
 	}
 }
 
@@ -146,14 +170,15 @@ const complainAfter = 2 * RekeyTimeout
 
 // initiation makes the message, nil if there is to be none. silent: it is time
 // to tell that the peer does not answer.
-func (p *peer) initiation(now time.Duration) (msg []byte, silent bool) {
+func (p *peer) initiation(stream *socket.Path, now time.Duration) (msg []byte, silent bool) {
 	t := p.tunnel
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.removed || p.remote == nil || p.path.Load() == nil || !t.isUp() {
+	if p.removed || p.remote == nil || stream == nil && p.path.Load() == nil || !t.isUp() {
 		return nil, false
 	}
-	if next := p.nextInitiation(); now < next {
+	c := carrierOf(stream)
+	if next := p.nextInitiation(c); now < next {
 		// A response of ours, or the last attempt, is younger. If nobody
 		// confirms the one or answers the other, go on from there.
 		if p.usable(now) == nil {
@@ -161,20 +186,26 @@ func (p *peer) initiation(now time.Duration) (msg []byte, silent bool) {
 		}
 		return nil, false
 	}
-	p.dropPending()
+	if stream != nil && !p.hold(stream.Stream) {
+		return nil, false // it has just ended
+	}
+	p.dropPending(c)
 	stamp := crypto.TAI64NFrom(t.wall())
 	if !stamp.After(p.lastStamp) {
 		stamp = p.lastStamp.Next()
 	}
 	index := t.indices.reserve(p)
-	msg, pending, err := crypto.Initiate(p.identity, p.remote, p.psk, index, stamp)
+	msg, initiator, err := crypto.Initiate(p.identity, p.remote, p.psk, index, stamp)
 	if err != nil {
 		t.indices.remove(index)
 		p.drops.add(dropBadHandshake, 1)
+		if stream != nil {
+			p.letGo(stream.Stream)
+		}
 		return nil, false
 	}
-	p.pending, p.lastStamp = pending, stamp
-	p.lastSent.Store(int64(now))
+	p.pending[c], p.lastStamp = pending{initiator, stream}, stamp
+	p.lastSent[c].Store(int64(now))
 	p.jar.Stamp(msg, now)
 	p.initiationSent(now)
 	if p.asked == 0 {
@@ -185,133 +216,92 @@ func (p *peer) initiation(now time.Duration) (msg []byte, silent bool) {
 	return msg, silent
 }
 
-// answer takes an initiation: a responder's part.
-func (t *Tunnel) answer(msg []byte, from socket.Path, now time.Duration) {
-	id := t.local.Load()
-	if id == nil {
-		t.drops.add(dropNoKey, 1)
-		return
-	}
-	var p *peer
-	var claimed crypto.PublicKey
-	responder, err := crypto.Accept(id.Identity, msg, func(key crypto.PublicKey) *crypto.Remote {
-		claimed = key
-		if p = t.peers.lookup(key); p == nil {
-			return nil
-		}
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if p.identity != id.Identity {
-			return nil // our key is just being changed
-		}
-		return p.remote
-	})
-	switch {
-	case err != nil && p != nil:
-		p.drops.add(dropBadHandshake, 1)
-		return
-	case err != nil && claimed.IsZero():
-		t.drops.add(dropBadHandshake, 1)
-		return
-	case err != nil:
-		t.drops.add(dropUnknownPeer, 1)
-		t.tell(clueUnknownKey, now, "key", claimed, "from", from.Remote)
-		return
-	}
-	if response := p.respond(responder, len(msg), from, now); response != nil {
-		p.measurePath(from.Remote)
-		p.sendSealed(response, len(response))
-	}
-}
-
-// respond makes the response to an initiation of length bytes, nil if there is
-// to be none.
-func (p *peer) respond(responder *crypto.Responder, length int, from socket.Path, now time.Duration) []byte {
-	t := p.tunnel
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.removed || p.remote != responder.Remote() || !t.isUp():
-		p.drops.add(dropDown, 1) // the configuration has changed meanwhile
-		return nil
-	case !responder.Timestamp().After(p.newestStamp):
-		p.drops.add(dropReplayedInitiation, 1)
-		return nil
-	case now < p.lastAccepted+initiationSpacing:
-		p.drops.add(dropInitiationFlood, 1)
-		return nil
-	}
-	p.newestStamp, p.lastAccepted = responder.Timestamp(), now
-	p.setPath(from)
-	p.rxBytes.Add(uint64(length))
-	p.authenticatedReceived(now)
-
-	index := t.indices.reserve(p)
-	response, keypair, err := responder.Respond(p.psk, index)
-	if err != nil {
-		t.indices.remove(index)
-		p.drops.add(dropBadHandshake, 1)
-		return nil
-	}
-	s := p.newSession(keypair, now)
-	p.sessions.addResponded(s, p.dropSession)
-	t.indices.promote(s)
-	p.lastSent.Store(int64(now))
-	p.jar.Stamp(response, now)
-	p.sessionDerived(now)
-	p.authenticatedSent(now)
-	return response
-}
-
 // finish takes a response: the initiator's second part. What was staged, or a
 // keepalive, confirms the new keypair to the responder.
-func (t *Tunnel) finish(msg []byte, from socket.Path, now time.Duration) {
+func (t *Tunnel) finish(msg []byte, from *socket.Path, now time.Duration) {
 	p := t.indices.lookup(crypto.Receiver(msg)).peer
 	if p == nil {
 		t.drops.add(dropUnknownIndex, 1)
 		return
 	}
 	news, err := p.finish(msg, from, now)
-	if err != nil {
+	switch {
+	case errors.Is(err, errOtherWay):
+		p.drops.add(dropOtherWay, 1)
+		return
+	case err != nil:
 		p.drops.add(dropBadHandshake, 1)
 		if errors.Is(err, crypto.ErrOpen) {
 			t.tell(clueBadResponse, now, "peer", p, "from", from.Remote)
 		}
 		return
 	}
-	p.measurePath(from.Remote)
+	if from.Stream == nil {
+		p.measurePath(from.Remote)
+	}
 	p.tell(news)
 	p.sendKeepalive(now)
 	p.sayHello(now)
 }
 
-// errNotPending: a handshake that has been given up, or completed, meanwhile.
-var errNotPending = errors.New("no such handshake is pending")
+var (
+	// errNotPending: a handshake that has been given up, or completed, meanwhile.
+	errNotPending = errors.New("no such handshake is pending")
+	// errOtherWay: the response did not come by the way of the initiation.
+	errOtherWay = errors.New("another way")
+)
 
-func (p *peer) finish(msg []byte, from socket.Path, now time.Duration) (news string, err error) {
+func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news string, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.pending == nil || p.pending.LocalIndex() != crypto.Receiver(msg) {
-		return "", errNotPending
+	c := TransportUDP
+	if w := p.pending[TransportTCP]; w.Initiator != nil && w.LocalIndex() == crypto.Receiver(msg) {
+		c = TransportTCP
 	}
-	keypair, err := p.pending.Finish(msg, p.psk)
+	w := p.pending[c]
+	switch {
+	case w.Initiator == nil || w.LocalIndex() != crypto.Receiver(msg):
+		return "", errNotPending
+	case w.stream != nil && w.stream.Stream != from.Stream || w.stream == nil && from.Stream != nil:
+		return "", errOtherWay
+	}
+	keypair, err := w.Finish(msg, p.psk)
 	if err != nil {
 		return "", err
 	}
-	p.pending = nil
-	p.setPath(from)
+	s := p.newSession(keypair, from, now)
+	p.pending[c] = pending{}
+	if w.stream != nil {
+		p.letGo(w.stream.Stream)
+	}
+	if s == nil {
+		p.tunnel.indices.remove(crypto.Receiver(msg))
+		return "", errNotPending // with its connection
+	}
+	if from.Stream == nil {
+		p.setPath(*from)
+	}
 	p.rxBytes.Add(uint64(len(msg)))
 	p.authenticatedReceived(now)
-	s := p.newSession(keypair, now)
 	p.sessions.addInitiated(s, p.dropSession)
 	p.tunnel.indices.promote(s)
 	p.sessionDerived(now)
 	return p.completed(s, now), nil
 }
 
-func (p *peer) newSession(k *crypto.Keypair, now time.Duration) *session {
+// newSession makes a session that lives on what its handshake ran on; nil: on a connection that has ended. mu is held.
+func (p *peer) newSession(k *crypto.Keypair, from *socket.Path, now time.Duration) *session {
+	var stream *socket.Path
+	if from.Stream != nil {
+		if !p.hold(from.Stream) {
+			k.Zero()
+			return nil
+		}
+		path := *from
+		stream = &path
+	}
 	p.serial++
-	s := &session{Keypair: k, peer: p, created: now, serial: p.serial}
+	s := &session{Keypair: k, peer: p, stream: stream, created: now, serial: p.serial}
 	p.inherit(s)
 	return s
 }

@@ -88,7 +88,7 @@ func (p *peer) opening() extension.Capabilities {
 
 // capabilities are what we open.
 func (t *Tunnel) capabilities() extension.Capabilities {
-	c := extension.Echo | extension.Fragments
+	c := extension.Echo | extension.Fragments | extension.Probes
 	if t.trusted.Load() {
 		c |= extension.TrustedChecksums
 	}

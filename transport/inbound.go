@@ -29,8 +29,35 @@ import (
 //  9. The local stack may have answered already: one look, and if so the answer
 //     leaves (outbound.go) before the other goroutine of the lane has woken up.
 
+// receiver is what one goroutine works with that takes messages in for a lane: that of its socket, and any that reads from a
+// connection, which has one only as long as it takes.
+type receiver struct {
+	*lane
+
+	// the messages of one run, where they came from, what they held;
+	// the packets of the whole burst that passed
+	msgs    [][]byte
+	from    []socket.Path
+	plain   [][]byte
+	packets [][]byte
+	partial []bool // of packets
+	greeted bool   // a hello in the run is to be acknowledged
+
+	// messages under known sessions that were accepted, and that did not open: a connection looks at them
+	accepted, forged int
+
+	// in tap mode: frames of one run that passed; and for those that go to
+	// another peer how they are given to relayer, which is nil until there are some
+	arrived []arrival
+	relayed frames
+	relayer *sealer
+
+	gathered gathering // fragments of a packet, one behind the other
+	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
+}
+
 // runInbound receives from one socket until that is closed.
-func (l *lane) runInbound(sock Socket) error {
+func (r *receiver) runInbound(sock Socket) error {
 	for {
 		burst, err := sock.Receive()
 		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrClosed) {
@@ -39,32 +66,32 @@ func (l *lane) runInbound(sock Socket) error {
 		if err != nil {
 			return err
 		}
-		l.inbound(burst, l.tunnel.now())
+		r.inbound(burst, r.tunnel.now())
 	}
 }
 
-func (l *lane) inbound(burst []socket.Datagram, now time.Duration) {
-	l.packets, l.partial, l.arena = l.packets[:0], l.partial[:0], l.arena[:0]
+func (r *receiver) inbound(burst []socket.Datagram, now time.Duration) {
+	r.packets, r.partial, r.arena = r.packets[:0], r.partial[:0], r.arena[:0]
 	for start := 0; start < len(burst); {
 		typ, ok := crypto.Type(burst[start].Data)
 		end := start + 1
 		switch {
 		case !ok:
-			l.tunnel.drops.add(dropMalformed, 1)
+			r.tunnel.drops.add(dropMalformed, 1)
 		case typ == crypto.TypeTransport:
 			index := crypto.Receiver(burst[start].Data)
 			for end < len(burst) && isTransportFor(burst[end].Data, index) {
 				end++
 			}
-			l.open(index, burst[start:end], now)
+			r.open(index, burst[start:end], now)
 		default:
-			l.tunnel.intake(typ, burst[start], now)
+			r.tunnel.intake(typ, burst[start], now, nil)
 		}
 		start = end
 	}
-	if len(l.packets) > 0 {
-		l.deliver(l.packets, l.partial)
-		l.queue.Look(l.answer)
+	if len(r.packets) > 0 {
+		r.deliver(r.packets, r.partial)
+		r.queue.Look(r.answer)
 	}
 }
 
@@ -74,10 +101,10 @@ func isTransportFor(msg []byte, index crypto.Index) bool {
 }
 
 // open takes a run of transport messages under one index.
-func (l *lane) open(index crypto.Index, run []socket.Datagram, now time.Duration) {
-	s := l.tunnel.indices.lookup(index).session
+func (r *receiver) open(index crypto.Index, run []socket.Datagram, now time.Duration) {
+	s := r.tunnel.indices.lookup(index).session
 	if s == nil {
-		l.tunnel.drops.add(dropUnknownIndex, len(run))
+		r.tunnel.drops.add(dropUnknownIndex, len(run))
 		return
 	}
 	if s.expired(now) || !s.acquire() {
@@ -87,59 +114,64 @@ func (l *lane) open(index crypto.Index, run []socket.Datagram, now time.Duration
 	defer s.release()
 
 	// What is certainly a replay is not worth opening; the decision comes later.
-	l.msgs, l.from = l.msgs[:0], l.from[:0]
+	r.msgs, r.from = r.msgs[:0], r.from[:0]
 	for i := range run {
 		if !s.replay.Check(crypto.MessageCounter(run[i].Data)) {
 			s.peer.drops.add(dropReplayed, 1)
 			continue
 		}
-		l.msgs, l.from = append(l.msgs, run[i].Data), append(l.from, run[i].Path)
+		r.msgs, r.from = append(r.msgs, run[i].Data), append(r.from, run[i].Path)
 	}
-	for len(l.plain) < len(l.msgs) {
-		l.plain = append(l.plain, nil)
+	for len(r.plain) < len(r.msgs) {
+		r.plain = append(r.plain, nil)
 	}
-	s.Open(l.msgs, l.plain)
-	l.accept(s, now)
+	s.Open(r.msgs, r.plain)
+	r.accept(s, now)
 }
 
-// accept takes what open has opened: l.msgs, l.from, l.plain.
-func (l *lane) accept(s *session, now time.Duration) {
+// accept takes what open has opened: r.msgs, r.from, r.plain.
+func (r *receiver) accept(s *session, now time.Duration) {
 	p := s.peer
-	routes := l.tunnel.allowedIPs.Snapshot()
+	routes := r.tunnel.allowedIPs.Snapshot()
 	var bytes, accepted, data int
-	for i, msg := range l.msgs {
+	confirmed := p.sessions.current.Load() == s
+	for i, msg := range r.msgs {
 		counter := crypto.MessageCounter(msg)
 		switch {
-		case l.plain[i] == nil:
+		case r.plain[i] == nil:
 			p.drops.add(dropNotAuthentic, 1)
+			r.forged++
 			continue
 		case !s.replay.Accept(counter):
 			p.drops.add(dropReplayed, 1)
 			continue
 		}
-		if accepted++; accepted == 1 && p.sessions.current.Load() != s {
+		accepted++
+		if !confirmed && s.cameBy(&r.from[i]) {
 			p.confirm(s, now)
+			confirmed = true
 		}
 		bytes += len(msg)
 		if s.replay.Newest() == counter {
-			p.move(s, l.from[i])
+			p.move(s, r.from[i])
 		}
-		switch plain := l.plain[i]; {
+		switch plain := r.plain[i]; {
 		case len(plain) == 0: // a keepalive
 		case plain[0]>>4 == 0:
-			if l.hear(s, counter, plain, routes, now) {
+			if r.hear(s, r.from[i], counter, plain, routes, now) {
 				data++
 			}
 		default:
 			data++
-			l.admit(s, plain, routes, now)
+			r.admit(s, plain, routes, now)
 		}
 	}
-	l.disperse(s, routes, now)
-	l.forward(p, now)
+	r.disperse(s, routes, now)
+	r.forward(p, now)
 	if accepted == 0 {
 		return
 	}
+	r.accepted += accepted
 	p.rxBytes.Add(uint64(bytes))
 	p.authenticatedReceived(now)
 	if data > 0 && p.sessions.current.Load() != nil { // else it was said behind a goodbye
@@ -147,8 +179,8 @@ func (l *lane) accept(s *session, now time.Duration) {
 		p.wantEcho(s, now)
 		p.sayHelloAgain(now)
 	}
-	if l.greeted {
-		l.greeted = false
+	if r.greeted {
+		r.greeted = false
 		p.acknowledgeHello(now)
 	} else {
 		p.sayHello(now)
@@ -161,10 +193,10 @@ func (l *lane) accept(s *session, now time.Duration) {
 
 // admit puts the packet in a plaintext, whatever brought it, to those that go
 // to the queue, if it may pass.
-func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
+func (r *receiver) admit(s *session, plaintext []byte, routes *routes[*peer], now time.Duration) {
 	p := s.peer
-	if l.tunnel.lan != nil {
-		l.admitFrame(s, plaintext)
+	if r.tunnel.lan != nil {
+		r.admitFrame(s, plaintext)
 		return
 	}
 	partial := unmarkPartial(plaintext)
@@ -183,10 +215,10 @@ func (l *lane) admit(s *session, plaintext []byte, routes *routes[*peer], now ti
 	}
 	if owner, _ := routes.source(packet); owner != p {
 		p.drops.add(dropBadSource, 1)
-		l.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
+		r.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 		return
 	}
-	l.packets, l.partial = append(l.packets, packet), append(l.partial, partial)
+	r.packets, r.partial = append(r.packets, packet), append(r.partial, partial)
 }
 
 // deliver hands packets to the local stack, partial ones as such. Both

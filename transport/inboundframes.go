@@ -27,7 +27,7 @@ type arrival struct {
 
 // admitFrame puts the frame in a plaintext, whatever brought it, to those that are to be
 // forwarded, if it may pass.
-func (l *lane) admitFrame(s *session, plaintext []byte) {
+func (r *receiver) admitFrame(s *session, plaintext []byte) {
 	p := s.peer
 	if extension.IsPacket(plaintext[0]) {
 		p.drops.add(dropNoFrame, 1)
@@ -48,32 +48,32 @@ func (l *lane) admitFrame(s *session, plaintext []byte) {
 	case !ok || partial && !ethernet.MayBePartial(body, len(body)):
 		p.drops.add(dropBadFrame, 1)
 	default:
-		l.arrived = append(l.arrived, arrival{plaintext[:FrameRoom+len(body)], h, partial})
+		r.arrived = append(r.arrived, arrival{plaintext[:FrameRoom+len(body)], h, partial})
 	}
 }
 
 // forward sends what has arrived from p on its way.
-func (l *lane) forward(p *peer, now time.Duration) {
-	for start := 0; start < len(l.arrived); {
-		h, end := &l.arrived[start].header, start+1
-		for end < len(l.arrived) && l.arrived[end].header.SameWay(h) {
+func (r *receiver) forward(p *peer, now time.Duration) {
+	for start := 0; start < len(r.arrived); {
+		h, end := &r.arrived[start].header, start+1
+		for end < len(r.arrived) && r.arrived[end].header.SameWay(h) {
 			end++
 		}
-		l.switchIn(p, h, l.arrived[start:end], now)
+		r.switchIn(p, h, r.arrived[start:end], now)
 		start = end
 	}
-	l.arrived = l.arrived[:0]
+	r.arrived = r.arrived[:0]
 }
 
 // switchIn finds out where a run goes.
-func (l *lane) switchIn(p *peer, h *ethernet.Header, run []arrival, now time.Duration) {
-	n := l.tunnel.lan
+func (r *receiver) switchIn(p *peer, h *ethernet.Header, run []arrival, now time.Duration) {
+	n := r.tunnel.lan
 	switch {
 	case h.Destination.IsLinkLocal() && !n.linkLocal.Load():
 		p.drops.add(dropLinkLocal, len(run))
 		return
 	case isProbe(h):
-		l.probesIn(p, h, run, now)
+		r.probesIn(p, h, run, now)
 		return
 	}
 	to := n.lookup(h, now)
@@ -85,23 +85,23 @@ func (l *lane) switchIn(p *peer, h *ethernet.Header, run []arrival, now time.Dur
 	}
 	switch {
 	case to == nil:
-		l.spread(p, run, now)
+		r.spread(p, run, now)
 	case to == n.local:
-		l.hand(run)
+		r.hand(run)
 	case to != p.port && n.forward.Load():
-		f := l.relay(run)
-		l.sendTo(to.peer, l.relayer, l.socket(), f, now)
+		f := r.relay(run)
+		r.sendTo(to.peer, r.relayer, r.socket(), f, now)
 	default:
 		p.drops.add(dropElsewhere, len(run))
 	}
 }
 
 // spread floods a run that came from p.
-func (l *lane) spread(p *peer, run []arrival, now time.Duration) {
-	n := l.tunnel.lan
+func (r *receiver) spread(p *peer, run []arrival, now time.Duration) {
+	n := r.tunnel.lan
 	if n.forward.Load() {
-		f := l.relay(run)
-		l.flood(p.port, l.relayer, l.socket(), f, now)
+		f := r.relay(run)
+		r.flood(p.port, r.relayer, r.socket(), f, now)
 		for i := range run {
 			run[i].partial = f.partial[i] // completed for one is complete for all
 		}
@@ -110,22 +110,22 @@ func (l *lane) spread(p *peer, run []arrival, now time.Duration) {
 		p.drops.add(dropLoop, len(run))
 		return
 	}
-	l.hand(run)
+	r.hand(run)
 }
 
 // hand puts a run to those that go to the queue.
-func (l *lane) hand(run []arrival) {
+func (r *receiver) hand(run []arrival) {
 	for i := range run {
-		l.packets, l.partial = append(l.packets, run[i].plaintext[FrameRoom:]), append(l.partial, run[i].partial)
+		r.packets, r.partial = append(r.packets, run[i].plaintext[FrameRoom:]), append(r.partial, run[i].partial)
 	}
 }
 
 // relay makes a run ready to be sealed again; valid until the next one.
-func (l *lane) relay(run []arrival) frames {
-	if l.relayer == nil {
-		l.relayer = newSealer()
+func (r *receiver) relay(run []arrival) frames {
+	if r.relayer == nil {
+		r.relayer = newSealer()
 	}
-	f := &l.relayed
+	f := &r.relayed
 	f.reset()
 	for i := range run {
 		b, cut := run[i].plaintext, fragmentFirst

@@ -8,45 +8,50 @@ import (
 )
 
 // intake checks a handshake message, as cheaply as can be, before it may take
-// a place in the queue: a flood of garbage must not push out what is good.
-func (t *Tunnel) intake(typ crypto.MessageType, d socket.Datagram, now time.Duration) {
+// a place in the queue: a flood of garbage must not push out what is good. verdict,
+// if it is not nil, is told whether an initiation was answered; false: it was not even queued.
+//
+// The source of what comes by a TCP connection has proved that it is where it says.
+func (t *Tunnel) intake(typ crypto.MessageType, d socket.Datagram, now time.Duration, verdict chan<- bool) (queued bool) {
 	local := t.local.Load()
 	if local == nil {
 		t.drops.add(dropNoKey, 1)
-		return
+		return false
 	}
 	if typ == crypto.TypeCookieReply {
 		t.consumeCookie(d.Data, now)
-		return
+		return false
 	}
 	if !local.cookies.CheckMAC1(d.Data) {
 		t.drops.add(dropBadMAC1, 1)
 		if typ == crypto.TypeInitiation {
 			t.tell(clueOtherKey, now, "from", d.Path.Remote)
 		}
-		return
+		return false
 	}
 	if typ == crypto.TypeResponse && !t.indices.pending(crypto.Receiver(d.Data)) {
 		t.drops.add(dropUnknownIndex, 1)
-		return
+		return false
 	}
 	if t.underLoad(now) {
 		switch {
-		case !local.cookies.CheckMAC2(d.Data, d.Path.Remote, now):
+		case d.Path.Stream == nil && !local.cookies.CheckMAC2(d.Data, d.Path.Remote, now):
 			t.drops.add(dropUnderLoad, 1)
 			t.offerCookie(local.cookies.Reply(d.Data, d.Path.Remote, now), d.Path)
-			return
+			return false
 		case !t.limiter.Allow(d.Path.Remote.Addr(), now):
 			t.drops.add(dropRateLimited, 1)
-			return
+			return false
 		}
 	}
-	m := &queuedHandshake{path: d.Path, len: len(d.Data)}
+	m := &queuedHandshake{path: d.Path, len: len(d.Data), verdict: verdict}
 	copy(m.msg[:], d.Data)
 	select {
 	case t.handshakes <- m:
+		return true
 	default:
 		t.drops.add(dropQueueFull, 1)
+		return false
 	}
 }
 

@@ -29,7 +29,7 @@ func carry(ends ...*end) {
 				for _, msg := range sent {
 					burst = append(burst, socket.Datagram{Data: bytes.Clone(msg), Path: socket.Path{Remote: e.addr}})
 				}
-				o.lanes[0].inbound(burst, o.now())
+				o.lanes[0].in.inbound(burst, o.now())
 				for len(o.handshakes) > 0 {
 					o.handshake(<-o.handshakes)
 				}
@@ -237,7 +237,7 @@ func TestNoAllocationPerFrame(t *testing.T) {
 				}
 				to.stack.written, to.stack.partial = to.stack.written[:0], to.stack.partial[:0]
 				to.wire.sent, to.wire.sizes = to.wire.sent[:0], to.wire.sizes[:0]
-				to.lanes[0].inbound(burst, *clock)
+				to.lanes[0].in.inbound(burst, *clock)
 			}
 			overHub := c.to > 2
 			run := func() {

@@ -118,7 +118,7 @@ func (e *end) pass(other *end) {
 		burst[i] = socket.Datagram{Data: msg, Path: socket.Path{Remote: e.addr}}
 	}
 	e.wire.sent, e.wire.sizes = nil, nil
-	other.lanes[0].inbound(burst, other.now())
+	other.lanes[0].in.inbound(burst, other.now())
 	for len(other.handshakes) > 0 {
 		other.handshake(<-other.handshakes)
 	}
@@ -254,7 +254,7 @@ func TestABurstIsJudgedMessageByMessage(t *testing.T) {
 		}
 		a.wire.sent = nil
 		b.stack.written = nil
-		b.lanes[0].inbound(burst, *clock)
+		b.lanes[0].in.inbound(burst, *clock)
 		if !slices.EqualFunc(b.stack.written, want, bytes.Equal) {
 			t.Fatalf("round %d: %d packets delivered, want %d", round, len(b.stack.written), len(want))
 		}
@@ -280,7 +280,7 @@ func TestNoAllocationPerPacket(t *testing.T) {
 		for _, msg := range a.wire.sent {
 			burst = append(burst, socket.Datagram{Data: msg, Path: socket.Path{Remote: a.addr}})
 		}
-		b.lanes[0].inbound(burst, *clock)
+		b.lanes[0].in.inbound(burst, *clock)
 		if len(b.stack.written) != len(packets) {
 			t.Fatalf("%d packets arrived, want %d", len(b.stack.written), len(packets))
 		}

@@ -35,7 +35,7 @@ func TestACiphertextRacedThroughAllLanesIsDeliveredOnce(t *testing.T) {
 	queue := &tally{seen: make([]atomic.Uint32, rounds*train)}
 	b.lanes[0].queue = queue
 	for len(b.lanes) < lanes {
-		b.lanes = append(b.lanes, &lane{tunnel: b.Tunnel, number: len(b.lanes), queue: queue, sealer: newSealer()})
+		b.lanes = append(b.lanes, newLane(b.Tunnel, len(b.lanes), queue))
 	}
 	var bursts [lanes][]socket.Datagram
 	begin, done := make([]chan int, lanes), make(chan struct{}, lanes)
@@ -45,7 +45,7 @@ func TestACiphertextRacedThroughAllLanesIsDeliveredOnce(t *testing.T) {
 		begin[i] = make(chan int, 1)
 		running.Go(func() {
 			for range begin[i] {
-				b.lanes[i].inbound(bursts[i], *clock)
+				b.lanes[i].in.inbound(bursts[i], *clock)
 				done <- struct{}{}
 			}
 		})
@@ -98,7 +98,7 @@ func TestLanesSealNothingTwiceUnderOneCounter(t *testing.T) {
 	wires := []*wire{a.wire}
 	sockets := []Socket{a.wire}
 	for len(a.lanes) < lanes {
-		a.lanes = append(a.lanes, &lane{tunnel: a.Tunnel, number: len(a.lanes), queue: a.stack, sealer: newSealer()})
+		a.lanes = append(a.lanes, newLane(a.Tunnel, len(a.lanes), a.stack))
 		w := &wire{}
 		wires, sockets = append(wires, w), append(sockets, w)
 	}

@@ -70,7 +70,7 @@ func (l *lane) outbound(first, rest [][]byte, partial []bool, now time.Duration)
 				}
 			}
 			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
-		case p.path.Load() == nil:
+		case p.isNowhere():
 			p.drops.add(dropNoEndpoint, end-start)
 			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		default:

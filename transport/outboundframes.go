@@ -84,7 +84,7 @@ func (l *lane) switchOut(h *ethernet.Header, f frames, sock Socket, now time.Dur
 
 // sendTo sends a run to the one peer that it is for.
 func (l *lane) sendTo(p *peer, with *sealer, sock Socket, f frames, now time.Duration) {
-	if p.path.Load() == nil {
+	if p.isNowhere() {
 		p.drops.add(dropNoEndpoint, len(f.first))
 		return
 	}
@@ -110,7 +110,7 @@ func (l *lane) floodTo(wants func(*peer) bool, from *port, with *sealer, sock So
 	later := with.later[:0]
 	partial := slices.Contains(f.partial, true)
 	for _, p := range l.tunnel.peers.all() {
-		if p.port == from || p.path.Load() == nil {
+		if p.port == from || p.isNowhere() {
 			continue
 		}
 		reached = true

@@ -209,7 +209,7 @@ func TestNoAllocationPerPartialPacket(t *testing.T) {
 				for _, msg := range a.wire.sent {
 					burst = append(burst, socket.Datagram{Data: msg, Path: socket.Path{Remote: a.addr}})
 				}
-				b.lanes[0].inbound(burst, *clock)
+				b.lanes[0].in.inbound(burst, *clock)
 				if len(b.stack.written) != len(packets) || b.stack.partial[7] != trusted {
 					t.Fatalf("%d packets arrived, partial %v", len(b.stack.written), b.stack.partial)
 				}

@@ -41,8 +41,11 @@ type peer struct {
 	port                *port       // the switch's; nil in tun mode
 	deaf                atomic.Bool // under the session that there is it takes nothing of what we carry, and what waits does so in vain
 
-	wantsInitiation atomic.Bool  // is in tunnel.initiations
-	lastSent        atomic.Int64 // when a handshake message was last sent
+	wantsInitiation atomic.Bool            // is in tunnel.initiations
+	lastSent        [carriers]atomic.Int64 // when a handshake message was last sent
+	transport       atomic.Uint32          // Transport
+	dialling        atomic.Bool
+	endpointsTCP    atomic.Pointer[[]netip.AddrPort]
 
 	// mover is the serial of the newest session whose packets have said where
 	// the peer is; written under mu.
@@ -55,14 +58,22 @@ type peer struct {
 	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
 	jar          *crypto.CookieJar
 	psk          crypto.PresharedKey
-	pending      *crypto.Initiator // our handshake that waits for its response
-	serial       uint64            // of the newest session
-	lastStamp    crypto.TAI64N     // the newest we sent
-	newestStamp  crypto.TAI64N     // the newest we accepted
-	lastAccepted time.Duration     // when that was
-	introduced   bool              // the log has told of a handshake with it
-	asked        time.Duration     // when the first initiation since the last handshake was sent; 0: none
-	complained   bool              // the log has told that it does not answer
+	pending      [carriers]pending     // our handshakes that wait for their responses
+	streams      map[socket.Stream]int // connections, with what holds each; nil: there were none
+	guest        socket.Stream         // a connection that is open since messages of a session came by it that lives elsewhere
+	serial       uint64                // of the newest session
+	lastStamp    crypto.TAI64N         // the newest we sent
+	newestStamp  crypto.TAI64N         // the newest we accepted
+	lastAccepted time.Duration         // when that was
+	introduced   bool                  // the log has told of a handshake with it
+	asked        time.Duration         // when the first initiation since the last handshake was sent; 0: none
+	complained   bool                  // the log has told that it does not answer
+}
+
+// pending is a handshake; the zero value is none. It is answered by the way that it went, or not at all.
+type pending struct {
+	*crypto.Initiator
+	stream *socket.Path // nil: UDP
 }
 
 func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
@@ -78,7 +89,7 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	}
 	p.timers.place = -1
 	p.timers.check.Store(int64(never))
-	p.lastSent.Store(int64(-never))
+	p.mayInitiate()
 	p.lastAccepted = -never
 	return p
 }
@@ -109,20 +120,32 @@ func (p *peer) setIdentity(id *crypto.Identity) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.identity, p.remote, p.jar = id, remote, jar
-	p.lastSent.Store(int64(-never))
+	p.mayInitiate()
 	p.forget()
 }
 
-// forget drops sessions and pending handshake. mu is held.
-func (p *peer) forget() {
-	p.dropPending()
-	p.sessions.clear(p.dropSession)
+// mayInitiate lets the next initiations go at once.
+func (p *peer) mayInitiate() {
+	for i := range p.lastSent {
+		p.lastSent[i].Store(int64(-never))
+	}
 }
 
-func (p *peer) dropPending() {
-	if p.pending != nil {
-		p.tunnel.indices.remove(p.pending.LocalIndex())
-		p.pending = nil
+// forget drops sessions, pending handshakes and connections. mu is held.
+func (p *peer) forget() {
+	p.dropPending(TransportUDP)
+	p.dropPending(TransportTCP)
+	p.sessions.clear(p.dropSession)
+	p.dropGuest()
+}
+
+func (p *peer) dropPending(c Transport) {
+	if w := p.pending[c]; w.Initiator != nil {
+		p.pending[c] = pending{}
+		p.tunnel.indices.remove(w.LocalIndex())
+		if w.stream != nil {
+			p.letGo(w.stream.Stream)
+		}
 	}
 }
 
@@ -132,6 +155,9 @@ func (p *peer) dropSession(s *session) {
 	if s != nil {
 		p.tunnel.indices.remove(s.LocalIndex())
 		s.retire()
+		if s.stream != nil {
+			p.letGo(s.stream.Stream)
+		}
 	}
 }
 
@@ -155,7 +181,7 @@ func (p *peer) stop(removed bool) {
 	p.mu.Lock()
 	p.removed = p.removed || removed
 	p.forget()
-	p.lastSent.Store(int64(-never))
+	p.mayInitiate()
 	p.mu.Unlock()
 	p.stopTimers()
 	p.drops.add(dropDown, p.staging.clear())
@@ -189,7 +215,11 @@ func (p *peer) setPath(to socket.Path) {
 // move does so for a transport message that was the newest of its session s.
 // A session older than the newest that has been heard may not: else a packet
 // that was delayed, or held back, on the old path moves the endpoint back.
+// Connections do not move: who copies a datagram onto one of his own would get the traffic.
 func (p *peer) move(s *session, to socket.Path) {
+	if to.Stream != nil || s.stream != nil {
+		return
+	}
 	to = p.sticky(to)
 	if old := p.path.Load(); old != nil && *old == to && p.mover.Load() >= s.serial {
 		return
@@ -231,10 +261,36 @@ func (p *peer) measurePath(remote netip.AddrPort) {
 
 // endpoint is where packets go now; the zero AddrPort: not known.
 func (p *peer) endpoint() netip.AddrPort {
+	if s := p.sessions.current.Load(); s != nil && s.stream != nil {
+		return s.stream.Remote
+	}
 	if path := p.path.Load(); path != nil {
 		return path.Remote
 	}
 	return netip.AddrPort{}
+}
+
+// isNowhere says whether it is not known how to reach the peer.
+func (p *peer) isNowhere() bool {
+	if p.path.Load() != nil {
+		return false
+	}
+	s := p.sessions.current.Load()
+	return (s == nil || s.stream == nil) && len(p.addressesTCP()) == 0
+}
+
+// addressesTCP are where connections to the peer can be made.
+func (p *peer) addressesTCP() []netip.AddrPort {
+	if Transport(p.transport.Load()) == TransportUDP {
+		return nil
+	}
+	if to := p.endpointsTCP.Load(); to != nil && len(*to) > 0 {
+		return *to
+	}
+	if path := p.path.Load(); path != nil {
+		return []netip.AddrPort{path.Remote}
+	}
+	return nil
 }
 
 // setEndpoint is the configuration's word; the source address is the kernel's.

@@ -59,7 +59,7 @@ func (l *sealer) send(s *session, sock Socket, first, rest [][]byte, now time.Du
 			break
 		}
 		taken += n
-		l.transmit(s.peer, sock)
+		l.transmit(s, sock)
 	}
 	if taken > 0 {
 		s.peer.sent(s, first[:taken], now)
@@ -125,8 +125,8 @@ func padding(length, mtu int) int {
 
 // transmit cuts out into trains, runs of equal messages of which the last may
 // be shorter, and sends each.
-func (l *sealer) transmit(p *peer, sock Socket) {
-	path := p.path.Load()
+func (l *sealer) transmit(s *session, sock Socket) {
+	p, path := s.peer, s.way()
 	if path == nil {
 		p.drops.add(dropNoEndpoint, len(l.plain))
 		return
@@ -165,7 +165,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 		}
 	}
 	stale := s.Sent() > crypto.RekeyAfterMessages || s.Initiator() && now-s.created >= RekeyAfterTime
-	if stale && now >= p.nextInitiation() {
+	if stale && now >= p.nextInitiation(s.carrier()) {
 		p.requestHandshake()
 	}
 }
@@ -245,29 +245,38 @@ func (p *peer) sendNow(packets [][]byte, now time.Duration) bool {
 	return true
 }
 
-// sendSealed sends one train that is ready for the wire by the first lane's
-// socket.
-func (p *peer) sendSealed(train []byte, size int) {
-	path := p.path.Load()
+// sendSealed sends one message that is ready for the wire beside the lanes, by a connection or, where that is nil, by UDP to
+// where the peer is.
+func (p *peer) sendSealed(message []byte, stream *socket.Path) {
+	path := stream
 	if path == nil {
-		return
+		path = p.path.Load()
 	}
-	p.transmit(p.tunnel.controlSocket(), train, size, path)
+	if path != nil {
+		p.transmit(p.tunnel.controlSocket(), message, len(message), path)
+	}
 }
 
 // transmit sends a train and counts it. size is the length of its messages but
 // the last, which may be shorter.
 func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path) {
-	if sock == nil {
+	var err error
+	switch {
+	case sock == nil:
 		p.drops.add(dropDown, (len(train)+size-1)/size)
 		return
+	case path.Stream != nil:
+		err = path.Stream.Send(train, size)
+	default:
+		err = sock.Send(train, size, *path)
 	}
-	err := sock.Send(train, size, *path)
-	if errors.Is(err, socket.ErrLocalGone) {
+	switch {
+	case errors.Is(err, socket.ErrLocalGone):
 		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
-		err = nil
-	}
-	if err != nil {
+	case errors.Is(err, socket.ErrStalled):
+		p.drops.add(dropStalled, (len(train)+size-1)/size)
+		return
+	case err != nil:
 		p.drops.add(dropSendFailed, (len(train)+size-1)/size)
 		return
 	}

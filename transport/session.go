@@ -6,11 +6,15 @@ import (
 
 	"stunnel/crypto"
 	"stunnel/transport/extension"
+	"stunnel/transport/socket"
 )
 
 // session is a Keypair in use: whose it is, since when, and which counters
 // have come in under it. Its age runs on the Tunnel's clock from the moment
 // its keys were derived.
+//
+// A session lives on what its handshake ran on: UDP, where it goes wherever the peer is, or one TCP connection, with which it
+// ends. What of it comes by another way is taken, but moves nothing.
 //
 // A session is in one of its peer's three slots (previous, current, next) and
 // in the index table, or retired. Who seals or opens under it holds it with
@@ -18,6 +22,7 @@ import (
 type session struct {
 	*crypto.Keypair
 	peer    *peer
+	stream  *socket.Path // of the connection; nil: UDP
 	created time.Duration
 	serial  uint64 // sessions of one peer in the order they were derived
 
@@ -36,6 +41,22 @@ type session struct {
 }
 
 const retiredBias = -1 << 40
+
+// carrier is what the session lives on.
+func (s *session) carrier() Transport { return carrierOf(s.stream) }
+
+// way is where messages under the session go; nil: that is not known.
+func (s *session) way() *socket.Path {
+	if s.stream != nil {
+		return s.stream
+	}
+	return s.peer.path.Load()
+}
+
+// cameBy says whether a message came by what the session lives on.
+func (s *session) cameBy(from *socket.Path) bool {
+	return from.Stream == nil && s.stream == nil || s.stream != nil && from.Stream == s.stream.Stream
+}
 
 // acquire keeps the session's keys from being wiped until release; false: it
 // is retired, its keys must not be used.
@@ -70,7 +91,7 @@ func (s *session) wipe() {
 // limit is the most bytes of plaintext, padding included, that a message under
 // the session may have; a longer packet is cut. 0: nothing is cut.
 func (s *session) limit() int {
-	if !s.may(extension.Fragments) {
+	if s.stream != nil || !s.may(extension.Fragments) {
 		return 0
 	}
 	return int(s.peer.carries.Load())
@@ -83,8 +104,8 @@ func (s *session) expired(now time.Duration) bool { return now-s.created >= Reje
 // next). They are changed under peer.mu; current is read without.
 type sessions struct {
 	current  atomic.Pointer[session]
-	previous *session // guarded by peer.mu
-	next     *session // guarded by peer.mu
+	previous *session           // guarded by peer.mu
+	next     [carriers]*session // guarded by peer.mu; the first that opens a message ends the other
 
 	// When handshakes cross, both new keypairs are in use, and the peer sends
 	// under an old one until it knows. The kernel drops what is on its way
@@ -94,10 +115,10 @@ type sessions struct {
 
 // addInitiated puts the session that our own handshake made into current.
 func (ss *sessions) addInitiated(s *session, drop func(*session)) {
-	if ss.next != nil {
+	if crossing := &ss.next[s.carrier()]; *crossing != nil {
 		ss.drain(ss.previous, drop)
 		ss.drain(ss.current.Swap(s), drop)
-		ss.previous, ss.next = ss.next, nil
+		ss.previous, *crossing = *crossing, nil
 		return
 	}
 	drop(ss.previous)
@@ -107,18 +128,20 @@ func (ss *sessions) addInitiated(s *session, drop func(*session)) {
 // addResponded puts the session that we answered for into next.
 func (ss *sessions) addResponded(s *session, drop func(*session)) {
 	ss.drain(ss.previous, drop)
-	drop(ss.next)
-	ss.previous, ss.next = nil, s
+	drop(ss.next[s.carrier()])
+	ss.previous, ss.next[s.carrier()] = nil, s
 }
 
 // confirm moves next to current when s is next: a message has opened under it.
 func (ss *sessions) confirm(s *session, drop func(*session)) bool {
-	if ss.next != s {
+	if ss.next[s.carrier()] != s {
 		return false
 	}
 	drop(ss.previous)
 	ss.previous = ss.current.Swap(s)
-	ss.next = nil
+	ss.next[s.carrier()] = nil
+	drop(ss.next[1-s.carrier()])
+	ss.next[1-s.carrier()] = nil
 	return true
 }
 
@@ -146,13 +169,16 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 		return s
 	}
 	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
-	ss.previous, ss.next = keep(ss.previous), keep(ss.next)
+	ss.previous = keep(ss.previous)
+	for i := range ss.next {
+		ss.next[i] = keep(ss.next[i])
+	}
 	return oldest
 }
 
 // all yields the sessions that are in a slot.
 func (ss *sessions) all(yield func(*session) bool) {
-	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Load()} {
+	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next[0], ss.next[1], ss.current.Load()} {
 		if s != nil && !yield(s) {
 			return
 		}
@@ -172,10 +198,26 @@ func (ss *sessions) endSending(serial uint64, drop func(*session)) bool {
 	return true
 }
 
+// takeOut empties the slots of sessions that are to go.
+func (ss *sessions) takeOut(goes func(*session) bool, drop func(*session)) {
+	out := func(s *session) *session {
+		if s != nil && goes(s) {
+			drop(s)
+			return nil
+		}
+		return s
+	}
+	for i := range ss.draining {
+		ss.draining[i] = out(ss.draining[i])
+	}
+	ss.previous = out(ss.previous)
+	for i := range ss.next {
+		ss.next[i] = out(ss.next[i])
+	}
+	ss.current.Store(out(ss.current.Load()))
+}
+
 // clear empties all slots.
 func (ss *sessions) clear(drop func(*session)) {
-	for _, s := range []*session{ss.draining[0], ss.draining[1], ss.previous, ss.next, ss.current.Swap(nil)} {
-		drop(s)
-	}
-	ss.draining, ss.previous, ss.next = [2]*session{}, nil, nil
+	ss.takeOut(func(*session) bool { return true }, drop)
 }

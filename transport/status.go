@@ -108,7 +108,7 @@ type PeerStatus struct {
 	Software string
 
 	// Announced are the extensions that the peer takes from us, sorted words of
-	// lower-case letters and '_': "echo", "fragments", "frames", "trusted_checksums".
+	// lower-case letters and '_': "echo", "fragments", "frames", "probes", "trusted_checksums".
 	Announced []string
 
 	// Refused is why extensions that the peer announced are not spoken with it;

@@ -72,6 +72,7 @@ type Listener interface {
 	Accept() (socket.Stream, error)
 	// Strangers counts the connections that were closed without having been admitted.
 	Strangers() uint64
+	SetMark(mark uint32) error // of it, and of connections that come from now on
 	Port() uint16
 	Close() error
 }
@@ -116,6 +117,9 @@ type Tunnel struct {
 	listen func(port uint16, n int, mark uint32) ([]Socket, error)
 	lanes  []*lane
 
+	listenTCP func(port uint16, mark uint32) (Listener, error)
+	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
+
 	pathMTU func(remote netip.Addr, mark uint32) int
 	version string      // fit for a hello
 	trusted atomic.Bool // Config.TrustedChecksums
@@ -127,6 +131,7 @@ type Tunnel struct {
 	peers       registry
 	indices     indexTable
 	schedule    schedule
+	streams     streams
 	handshakes  chan *queuedHandshake
 	initiations initiations
 	loadUntil   atomic.Int64
@@ -140,6 +145,7 @@ type Tunnel struct {
 	mu         sync.Mutex // guards what follows, and all configuration
 	privateKey crypto.PrivateKey
 	port       uint16                    // as asked for
+	portTCP    uint16                    // 0: none
 	allowedIPs allowedIPs[*peer]         // written under mu, read by snapshot
 	ours       map[crypto.PublicKey]ours // also of peers that are no more, should they come back
 	closed     bool
@@ -153,6 +159,9 @@ type ours struct {
 	name       string
 	extensions Extensions
 	macs       *[]MAC // nil: any
+
+	transport    Transport
+	endpointsTCP *[]netip.AddrPort
 }
 
 // localIdentity is what follows from the private key.
@@ -170,31 +179,23 @@ type lane struct {
 	sealer *sealer                                    // of who has what the queue gave
 	answer func(first, rest [][]byte, partial []bool) // outbound, for Look; a method value made per call would allocate
 
-	// inbound's: the messages of one run, where they came from, what they held;
-	// the packets of the whole burst that passed
-	msgs    [][]byte
-	from    []socket.Path
-	plain   [][]byte
-	packets [][]byte
-	partial []bool // of packets
-	greeted bool   // a hello in the run is to be acknowledged
-
-	// inbound's in tap mode: frames of one run that passed; and for those that go to
-	// another peer how they are given to relayer, which is nil until there are some
-	arrived []arrival
-	relayed frames
-	relayer *sealer
-
-	gathered gathering // inbound's too: fragments of a packet, one behind the other
-	arena    []byte    // and packets made of fragments, of one burst; nil until there are some
+	in *receiver // of who reads the socket
 
 	writing sync.Mutex // around queue.Write: a leaf
+}
+
+func newLane(t *Tunnel, number int, q Queue) *lane {
+	l := &lane{tunnel: t, number: number, queue: q, sealer: newSealer()}
+	l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
+	l.in = &receiver{lane: l}
+	return l
 }
 
 // New makes a Tunnel that is down and has no key, no peers and no goroutine.
 func New(o Options) *Tunnel {
 	t := &Tunnel{
 		now: o.Now, wall: o.Wall, log: o.Log, listen: o.Listen,
+		listenTCP: o.ListenTCP, dialTCP: o.Dial,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
 		version:    extension.FitVersion(o.Version),
@@ -222,9 +223,7 @@ func New(o Options) *Tunnel {
 	t.mtu.Store(int64(o.MTU))
 	t.binding.Store(newBinding(nil))
 	for i, q := range o.Queues {
-		l := &lane{tunnel: t, number: i, queue: q, sealer: newSealer()}
-		l.answer = func(first, rest [][]byte, partial []bool) { l.outbound(first, rest, partial, t.now()) }
-		t.lanes = append(t.lanes, l)
+		t.lanes = append(t.lanes, newLane(t, i, q))
 	}
 	return t
 }
@@ -248,6 +247,7 @@ func (t *Tunnel) Run(ctx context.Context) error {
 	<-ctx.Done()
 	t.close()
 	running.Wait()
+	t.streams.running.Wait()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
@@ -296,6 +296,11 @@ func (t *Tunnel) SetUp(up bool) error {
 	if err := t.bind(t.port); err != nil {
 		return err
 	}
+	t.streams.setUp()
+	if err := t.listenStreams(t.portTCP); err != nil {
+		t.setDown()
+		return err
+	}
 	t.tellOffloads()
 	now := t.now()
 	for _, p := range t.peers.all() {
@@ -307,6 +312,7 @@ func (t *Tunnel) SetUp(up bool) error {
 // setDown closes the sockets and forgets every session. mu is held.
 func (t *Tunnel) setDown() {
 	t.rebind(nil)
+	t.streams.setDown()
 	for _, p := range t.peers.all() {
 		p.stop(false)
 	}

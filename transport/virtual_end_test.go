@@ -12,6 +12,7 @@ import (
 	"stunnel/test/memnet"
 	"stunnel/test/memnet/packet"
 	"stunnel/transport"
+	"stunnel/transport/socket"
 )
 
 // end is one Tunnel with its host and device.
@@ -26,7 +27,8 @@ type end struct {
 	host    *memnet.Host
 	peers   []transport.PeerConfig // as configured by meet, for a restart
 
-	ethernet bool // tap mode
+	portTCP  uint16 // on which it listens
+	ethernet bool   // tap mode
 	device   *memnet.Device
 	tunnel   *transport.Tunnel
 	cancel   context.CancelFunc
@@ -68,9 +70,12 @@ func (e *end) start(lanes int) {
 	for _, q := range e.device.Queues() {
 		queues = append(queues, q)
 	}
-	e.tunnel = transport.New(transport.Options{Queues: queues, Listen: e.listen, Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log})
+	e.tunnel = transport.New(transport.Options{
+		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
+		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log,
+	})
 	port := uint16(outerPort)
-	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, Peers: e.peers})
+	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, ListenTCP: &e.portTCP, Peers: e.peers})
 	ctx, cancel := context.WithCancel(context.Background())
 	e.cancel = cancel
 	ended := make(chan error, 1)
@@ -92,6 +97,21 @@ func (e *end) listen(port uint16, n int, mark uint32) ([]transport.Socket, error
 		sockets = append(sockets, s)
 	}
 	return sockets, nil
+}
+
+func (e *end) listenTCP(port uint16, mark uint32) (transport.Listener, error) {
+	return e.host.ListenTCP(port, mark)
+}
+
+func (e *end) dial(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error) {
+	return e.host.Dial(ctx, remote, mark)
+}
+
+// listensTCP opens its TCP port, the same number as the UDP one.
+func (e *end) listensTCP() {
+	e.w.t.Helper()
+	e.portTCP = outerPort
+	e.configure(transport.Config{ListenTCP: &e.portTCP})
 }
 
 // shutDown ends the Tunnel and checks that it went quietly. A second one does
@@ -171,6 +191,10 @@ func withKeepalive(d time.Duration) func(*transport.PeerConfig) {
 
 func withPSK(k crypto.PresharedKey) func(*transport.PeerConfig) {
 	return func(c *transport.PeerConfig) { c.PresharedKey = &k }
+}
+
+func withTransport(t transport.Transport) func(*transport.PeerConfig) {
+	return func(c *transport.PeerConfig) { c.Transport = &t }
 }
 
 func withoutEndpoint(c *transport.PeerConfig) { c.Endpoint = nil }

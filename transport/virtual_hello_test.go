@@ -25,7 +25,7 @@ func withExtensions(e transport.Extensions) func(*transport.PeerConfig) {
 }
 
 // everything is what an end announces by itself.
-var everything = []string{"echo", "fragments", "trusted_checksums"}
+var everything = []string{"echo", "fragments", "probes", "trusted_checksums"}
 
 // mustSpeak fails the test unless e knows that other speaks extensions.
 func (e *end) mustSpeak(other *end) {
@@ -331,7 +331,7 @@ func TestExtensionsMayBeSwitchedWhileTheTunnelRuns(t *testing.T) {
 		no := false
 		b.configure(transport.Config{TrustedChecksums: &no})
 		w.pass(time.Second)
-		if got, want := a.peer(b.public).Announced, everything[:2]; !slices.Equal(got, want) {
+		if got, want := a.peer(b.public).Announced, everything[:3]; !slices.Equal(got, want) {
 			t.Errorf("without trusted checksums b announces %q, want %q", got, want)
 		}
 		off := transport.ExtensionsOff

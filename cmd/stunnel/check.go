@@ -35,6 +35,9 @@ func checkCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := sharedPort(file); err != nil {
+				return err
+			}
 			warnings := file.Warnings
 			needed := "TUN"
 			if file.Interface.Ethernet {
@@ -160,11 +163,12 @@ func describePeer(p *conf.Peer) string {
 		fmt.Fprintf(&b, "%s ", p.Name)
 	}
 	fmt.Fprintf(&b, "%s", p.PublicKey)
-	if p.Endpoint != "" {
-		fmt.Fprintf(&b, " at %s", p.Endpoint)
+	if len(p.Endpoints) > 0 {
+		fmt.Fprintf(&b, " at %s", strings.Join(p.Endpoints, ", then "))
 	} else {
 		b.WriteString(", wherever it speaks from")
 	}
+	b.WriteString(describeCarrier(p))
 	if p.PresharedKey != nil {
 		b.WriteString(", preshared key")
 	}
@@ -184,6 +188,21 @@ func describePeer(p *conf.Peer) string {
 		fmt.Fprintf(&b, ", allowed IPs %s", join(p.AllowedIPs))
 	}
 	return b.String()
+}
+
+// describeCarrier says how TCP comes in, if it does.
+func describeCarrier(p *conf.Peer) string {
+	at := ""
+	if len(p.EndpointsTCP) > 0 {
+		at = " at " + strings.Join(p.EndpointsTCP, ", then ")
+	}
+	switch p.TransportOf(false) {
+	case transport.TransportTCP:
+		return ", over TCP alone" + at
+	case transport.TransportAuto:
+		return ", over TCP" + at + " where UDP does not get through"
+	}
+	return ""
 }
 
 func join(prefixes []netip.Prefix) string {

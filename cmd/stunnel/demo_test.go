@@ -31,7 +31,7 @@ func TestDemoNeedsNoRootWhereUserNamespacesAreAllowed(t *testing.T) {
 	out2 := b.sh(as + copied + " demo --size 1M 2>&1 || echo failed with $?")
 	switch {
 	case strings.HasSuffix(out, "allowed\n") && (!strings.Contains(out2, "50 of 50 answered") ||
-		!strings.Contains(out2, "bob speaks     stunnel "+version+" (echo, fragments, trusted checksums)")):
+		!strings.Contains(out2, "bob speaks     stunnel "+version+" (echo, fragments, probes, trusted checksums)")):
 		t.Errorf("demo as an ordinary user:\n%s", out2)
 	case strings.HasSuffix(out, "forbidden\n") && !strings.Contains(out2, "stunnel: hint: sudo stunnel demo"):
 		t.Errorf("demo where user namespaces are forbidden gives no hint:\n%s", out2)

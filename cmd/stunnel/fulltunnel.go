@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -65,8 +66,10 @@ func fileDivision(f *conf.File) division {
 	var endpoints []netip.Addr
 	var prefixes []netip.Prefix
 	for _, p := range f.Peers {
-		if a, err := netip.ParseAddrPort(p.Endpoint); err == nil {
-			endpoints = append(endpoints, a.Addr())
+		for _, e := range slices.Concat(p.Endpoints, p.EndpointsTCP) {
+			if a, err := netip.ParseAddrPort(e); err == nil {
+				endpoints = append(endpoints, a.Addr())
+			}
 		}
 		prefixes = append(prefixes, p.AllowedIPs...)
 	}

@@ -95,10 +95,14 @@ func (p *plan) engine() {
 	default:
 		p.tell("key", "none here; a hook has to set it")
 	}
+	where := listeningText(in)
 	if in.ListenPort != nil && *in.ListenPort != 0 {
-		p.tell("listen", "UDP port %d", *in.ListenPort)
+		p.tell("listen", "UDP port %d%s", *in.ListenPort, where)
 	} else {
-		p.tell("listen", "a UDP port that the kernel chooses")
+		p.tell("listen", "a UDP port that the kernel chooses%s", where)
+	}
+	if in.ListenTCP != 0 {
+		p.tell("listen", "TCP port %d%s", in.ListenTCP, where)
 	}
 	if in.FwMark != nil && *in.FwMark != 0 {
 		p.tell("fwmark", "0x%x", *in.FwMark)
@@ -107,6 +111,17 @@ func (p *plan) engine() {
 		p.tell("peer", "%s", describePeer(&p.file.Peers[i]))
 	}
 	p.do(func(ctx context.Context, u *upward) error { return u.configure(ctx) })
+}
+
+// listeningText says at which addresses and by which interface the ports are reached, if not by all.
+func listeningText(in *conf.Interface) (text string) {
+	if in.ListenAddress.IsValid() {
+		text = " of " + in.ListenAddress.String() + " alone"
+	}
+	if in.BindDevice != "" {
+		text += ", by " + in.BindDevice + " alone"
+	}
+	return text
 }
 
 func (p *plan) addresses() {

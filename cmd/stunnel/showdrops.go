@@ -24,6 +24,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"replayed_initiation": {"handshake", "no newer than one before: repeated, or its clock was set back"},
 	"initiation_flood":    {"handshake", "too soon after the one before"},
 	"bad_cookie":          {"cookie", "that could not be opened"},
+	"other_way":           {"handshake answer", "that did not come by the way of its question"},
 	"expired_session":     {"packet", "of a session past its time"},
 	"not_authentic":       {"packet", "forged or damaged on the way"},
 	"replayed":            {"packet", "that came twice, or far too late"},
@@ -58,6 +59,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"too_large":         {"packet", "too large for a datagram"},
 	"interface_down":    {"packet", "while the interface was down"},
 	"send_failed":       {"packet", "that this host could not send"},
+	"stalled":           {"packet", "for a TCP connection that takes no more"},
 	// to the local stack
 	"write_failed":       {"packet", "that the interface did not take"},
 	"device_down":        {"packet", "that came while the interface was down"},

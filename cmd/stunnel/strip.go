@@ -38,6 +38,9 @@ func stripCommand() *cli.Command {
 			if peers := withExtensions(file); len(peers) > 0 {
 				warn(c.App.ErrWriter, "wg knows no Extensions: a running peer keeps what it has, and a new one begins with auto (%s)", strings.Join(peers, ", "))
 			}
+			if peers := withCarriers(file); len(peers) > 0 {
+				warn(c.App.ErrWriter, "wg knows one Endpoint, and neither EndpointTCP nor Transport: a running peer keeps what it has, and a new one has the first Endpoint alone, over UDP (%s)", strings.Join(peers, ", "))
+			}
 			if peers := withMACs(file); len(peers) > 0 {
 				warn(c.App.ErrWriter, "wg knows no MACs: a running peer keeps what it has, and a new one may use any address (%s)", strings.Join(peers, ", "))
 			}
@@ -51,6 +54,16 @@ func stripCommand() *cli.Command {
 func withExtensions(f *conf.File) (titles []string) {
 	for i := range f.Peers {
 		if p := &f.Peers[i]; p.Extensions != transport.ExtensionsAuto {
+			titles = append(titles, p.Title())
+		}
+	}
+	return titles
+}
+
+// withCarriers are the titles of the peers of whose whereabouts strip tells one.
+func withCarriers(f *conf.File) (titles []string) {
+	for i := range f.Peers {
+		if p := &f.Peers[i]; len(p.Endpoints) > 1 || len(p.EndpointsTCP) > 0 || p.Transport != nil && *p.Transport != transport.TransportUDP {
 			titles = append(titles, p.Title())
 		}
 	}
@@ -93,8 +106,8 @@ func strip(w io.Writer, f *conf.File) {
 		if len(p.AllowedIPs) > 0 {
 			fmt.Fprintf(w, "AllowedIPs = %s\n", join(p.AllowedIPs))
 		}
-		if p.Endpoint != "" {
-			fmt.Fprintf(w, "Endpoint = %s\n", p.Endpoint)
+		if len(p.Endpoints) > 0 { // of several wg takes the last one
+			fmt.Fprintf(w, "Endpoint = %s\n", p.Endpoints[0])
 		}
 		if p.PersistentKeepalive != 0 {
 			fmt.Fprintf(w, "PersistentKeepalive = %d\n", p.PersistentKeepalive/time.Second)

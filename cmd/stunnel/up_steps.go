@@ -5,11 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/netip"
-	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"stunnel/cmd/internal/conf"
@@ -115,6 +112,9 @@ func (u *upward) change(ctx context.Context, s netconf.Step) error {
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
+		if shared := sharedPort(u.file); shared != nil {
+			return shared
+		}
 		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another ListenPort")
 	}
 	if err == nil {
@@ -126,11 +126,11 @@ func (u *upward) engineUp() error {
 // configure gives the engine what the file says, the names of endpoints resolved.
 func (u *upward) configure(ctx context.Context) error {
 	u.lookups = newLookups(u.file, u.tunnel.engine)
-	endpoints, err := u.resolve(ctx)
+	found, err := u.resolve(ctx)
 	if err != nil {
 		return err
 	}
-	if err := u.tunnel.Configure(engineConfig(u.file, endpoints)); err != nil {
+	if err := u.tunnel.Configure(engineConfig(u.file, found, openSpokeTCP(lastGoodDir, u.file.Name))); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
 	}
 	own := u.tunnel.Status().PublicKey // perhaps set by a hook
@@ -142,22 +142,27 @@ func (u *upward) configure(ctx context.Context) error {
 	return nil
 }
 
-// engineConfig is f as the engine takes it; endpoints[i] is that of f.Peers[i].
-func engineConfig(f *conf.File, endpoints []netip.AddrPort) transport.Config {
+// engineConfig is f as the engine takes it; found[i] is where f.Peers[i] may be.
+func engineConfig(f *conf.File, found []whereabouts, spoke *spokeTCP) transport.Config {
 	in := &f.Interface
-	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, FwMark: in.FwMark, TrustedChecksums: &in.TrustedChecksums}
+	c := transport.Config{PrivateKey: in.PrivateKey, ListenPort: in.ListenPort, ListenTCP: &in.ListenTCP, FwMark: in.FwMark, TrustedChecksums: &in.TrustedChecksums}
 	configureSwitch(&c, in)
-	for i, p := range f.Peers {
+	for i := range f.Peers {
+		p := &f.Peers[i]
+		carrier := p.TransportOf(spoke.peers[p.PublicKey.String()])
 		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive,
-			Extensions: &p.Extensions}
+			Extensions: &p.Extensions, Transport: &carrier}
 		if len(p.MACs) > 0 {
 			pc.MACs = &p.MACs
 		}
 		if p.Name != "" {
 			pc.Name = &p.Name
 		}
-		if endpoints[i].IsValid() {
-			pc.Endpoint = &endpoints[i]
+		if udp := found[i].udp; len(udp) > 0 {
+			pc.Endpoint, pc.Endpoints = &udp[0], &udp
+		}
+		if tcp := found[i].tcp; len(tcp) > 0 {
+			pc.EndpointsTCP = &tcp
 		}
 		for _, prefix := range p.AllowedIPs {
 			pc.AllowedIPs = append(pc.AllowedIPs, transport.AllowedIPChange{Prefix: prefix})
@@ -182,70 +187,12 @@ func configureSwitch(c *transport.Config, in *conf.Interface) {
 	c.Forward, c.PortSecurity, c.LinkLocalFrames = &in.Forward, &in.PortSecurity, &in.LinkLocalFrames
 }
 
-// resolvePatience is how long a resolver may take before we say what we wait for.
-const resolvePatience = 2 * time.Second
-
-// resolve finds the addresses of all endpoints at the same time. A peer without one has the zero AddrPort.
-func (u *upward) resolve(ctx context.Context) ([]netip.AddrPort, error) {
-	found := make([]netip.AddrPort, len(u.file.Peers))
-	last := openLastGood(lastGoodDir, u.file.Name)
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(16)
-	for i, p := range u.file.Peers {
-		if p.Endpoint == "" {
-			continue
-		}
-		g.Go(func() error {
-			said := time.AfterFunc(resolvePatience, func() {
-				u.log.Warn("no answer for the name of an endpoint yet, still trying "+resolutionLimit(), "peer", p.Title(), "endpoint", p.Endpoint)
-			})
-			defer said.Stop()
-			a, err := conf.ResolveEndpoint(gctx, u.lookups.lookup, p.Endpoint)
-			if err != nil {
-				err = fmt.Errorf("%s:%d: peer %s: %w", u.file.Path, p.Line, p.Title(), err)
-				if unknown := (*net.DNSError)(nil); errors.As(err, &unknown) && unknown.IsNotFound {
-					return err
-				}
-				if good, known := last.found[p.Endpoint]; known && gctx.Err() == nil {
-					u.log.Warn("the name of an endpoint can't be resolved; the address where it was last is taken", "peer", p.Title(),
-						"endpoint", p.Endpoint, "address", good, "error", err)
-					found[i] = good
-					return nil
-				}
-				return withHint(err, "an address needs no name server; WG_ENDPOINT_RESOLUTION_RETRIES=infinity in the environment waits for one for ever")
-			}
-			found[i] = a
-			return nil
-		})
-	}
-	err := g.Wait()
-	if ctx.Err() != nil {
-		return nil, context.Cause(ctx)
-	}
-	if err == nil {
-		if keepErr := last.keep(u.file.Peers, found); keepErr != nil {
-			u.log.Debug("the addresses of endpoints are not kept for another time", "error", keepErr)
-		}
-	}
-	return found, err
-}
-
-// resolutionLimit says how long a name is tried for. One name that stays unknown keeps the whole tunnel from coming up, as
-// with wg-quick(8).
-func resolutionLimit() string {
-	limit := conf.ResolutionTime()
-	if limit < 0 {
-		return "for ever"
-	}
-	return fmt.Sprintf("for %d s or a little more; then the tunnel does not come up", int(limit.Round(time.Second).Seconds()))
-}
-
-// endpoints are where packets will go, a hook's peers included.
+// endpoints are where packets will go or may, a hook's peers included.
 func (u *upward) endpoints() []netip.Addr {
 	var addrs []netip.Addr
 	for _, p := range u.tunnel.engine.Status().Peers {
-		if p.Endpoint.IsValid() {
-			addrs = append(addrs, p.Endpoint.Addr())
+		for _, e := range candidates(&p) {
+			addrs = append(addrs, e.Addr())
 		}
 	}
 	return addrs

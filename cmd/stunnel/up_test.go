@@ -208,6 +208,22 @@ func TestAPortThatIsTakenIsSaidAndNothingIsLeft(t *testing.T) {
 	b.same(before)
 }
 
+func TestAPortOfAnotherTunnelIsRefusedInWords(t *testing.T) {
+	b := newBox(t)
+	first := b.start(nil, "stunnel", "up", b.tunnelFile("first.conf", "ListenPort = 4711\n")).untilReady()
+	before := b.state()
+	second := b.tunnelFile("second.conf", "ListenPort = 4711\n")
+	words := []string{"ListenPort = 4711 is the UDP port of the interface first, which runs", "hint: each tunnel needs another ListenPort"}
+	b.start(nil, "stunnel", "up", second).wants(1, words...)
+	b.start(nil, "stunnel", "check", second).wants(1, words...)
+	b.same(before)
+	b.start(nil, "stunnel", "check", filepath.Join(b.dir, "first.conf")).wants(0)
+	b.start(nil, "stunnel", "check", b.tunnelFile("third.conf", "ListenPort = 4712\n")).wants(0)
+	b.start(nil, "stunnel", "down", "first").wants(0)
+	first.wants(0)
+	b.start(nil, "stunnel", "check", second).wants(0)
+}
+
 func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
 	b := newBox(t)
 	fifo := filepath.Join(b.dir, "fifo")

@@ -42,7 +42,7 @@ func TestTwoStunnelsTellOfEachOther(t *testing.T) {
 					ping(t, host, map[*lab.Host]string{h.alpha: innerB, h.beta: innerA}[host], 1)
 					return p.RoundTrip != nil
 				})
-				if p.Extensions != policy || p.Software != want || !slices.Equal(p.Announced, []string{"echo", "fragments", "trusted_checksums"}) ||
+				if p.Extensions != policy || p.Software != want || !slices.Equal(p.Announced, []string{"echo", "fragments", "probes", "trusted_checksums"}) ||
 					p.Refused != "" || p.Downgrades != 0 || p.Goodbye != nil {
 					t.Errorf("%s: show --json tells %+v", host.Name, p)
 				}
@@ -50,7 +50,7 @@ func TestTwoStunnelsTellOfEachOther(t *testing.T) {
 					t.Errorf("%s: a round trip takes %v s, %d of %d echoes are lost", host.Name, *p.RoundTrip, p.EchoesLost, p.EchoesSent)
 				}
 				out := host.Run(binary, "show", "tun0")
-				for _, line := range []string{"speaks: *" + want + " (echo, fragments, trusted checksums)", "round trip: *" + "[0-9.]* ms, 0 of [0-9]* echoes lost in the last minute"} {
+				for _, line := range []string{"speaks: *" + want + " (echo, fragments, probes, trusted checksums)", "round trip: *" + "[0-9.]* ms, 0 of [0-9]* echoes lost in the last minute"} {
 					host.Input(out, "grep", line)
 				}
 			}

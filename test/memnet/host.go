@@ -17,6 +17,7 @@ type Host struct {
 	addresses []netip.Addr
 	nat       *NAT
 	sockets   map[uint16][]*Socket
+	listeners map[uint16]*Listener
 	ephemeral uint16
 }
 

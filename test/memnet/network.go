@@ -45,6 +45,8 @@ type Network struct {
 	sequence uint64
 	timer    *time.Timer
 	stats    Stats
+	streams  []*Stream
+	tcp      map[direction]TCPFate
 
 	tapping sync.Mutex // held while taps run, so that they need no lock of their own
 	taps    []*tap
@@ -67,10 +69,11 @@ type Stats struct {
 }
 
 // Transit is one datagram as it is sent, seen between the sender's NAT and the
-// receiver's. A tap may change From, To and Data; Data is the tap's to keep.
+// receiver's, or one message on a TCP connection. A tap may change From, To (not a message's) and Data; Data is the tap's to keep.
 type Transit struct {
 	At       time.Time
 	Sender   *Host
+	Stream   bool
 	From, To netip.AddrPort
 	Data     []byte
 }

@@ -4,14 +4,15 @@ package extension
 // the receiver's hello has not announced.
 type Capabilities uint32
 
-// The capabilities. Control messages need none of them but Echo.
+// The capabilities. Hello and goodbye need none of them.
 const (
 	TrustedChecksums Capabilities = 1 << iota // IP packets and frames with a partial checksum
 	Fragments                                 // fragments
 	Echo                                      // echoes, which it answers
 	Frames                                    // Ethernet frames
+	Probes                                    // probes, which it answers
 
-	known = TrustedChecksums | Fragments | Echo | Frames
+	known = TrustedChecksums | Fragments | Echo | Frames | Probes
 )
 
 // critical are the bits of which an unknown one says: who does not understand this

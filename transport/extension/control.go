@@ -11,6 +11,8 @@ const (
 	TypeEcho
 	TypeEchoReply
 	TypeGoodbye
+	TypeProbe
+	TypeProbeReply
 )
 
 // TypeOf returns the type of a control message; ok is false when the body is empty.
@@ -32,6 +34,10 @@ func (t ControlType) String() string {
 		return "echo reply"
 	case TypeGoodbye:
 		return "goodbye"
+	case TypeProbe:
+		return "probe"
+	case TypeProbeReply:
+		return "probe reply"
 	}
 	return "unknown"
 }
@@ -40,8 +46,8 @@ func (t ControlType) String() string {
 // before. It is never 0.
 type Instance uint64
 
-// A Token is what an echo carries and its reply brings back. It means something to
-// the one who sent the echo alone.
+// A Token is what an echo or a probe carries and its reply brings back. It means
+// something to the one who sent it alone.
 type Token uint64
 
 // A Reason says why a peer goes.

@@ -14,6 +14,8 @@ func TestControlMessagesAreTheirFieldsInOrder(t *testing.T) {
 		{"echo", AppendEcho(nil, 0x0102030405060708), "\x01\x00\x00\x0c\x02\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08"},
 		{"echo reply", AppendEchoReply(nil, 0x0102030405060708), "\x01\x00\x00\x0c\x03\x00\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08"},
 		{"goodbye", AppendGoodbye(nil, Removed, 0x0102030405060708), "\x01\x00\x00\x0c\x04\x01\x00\x00\x01\x02\x03\x04\x05\x06\x07\x08"},
+		{"probe", AppendProbe(nil, Probe{0x0102030405060708, 18, true}), "\x01\x00\x00\x0e\x05\x01\x00\x12\x01\x02\x03\x04\x05\x06\x07\x08\x00\x00"},
+		{"probe reply", AppendProbeReply(nil, Probe{0x0102030405060708, 0x1234, false}), "\x01\x00\x00\x0c\x06\x00\x12\x34\x01\x02\x03\x04\x05\x06\x07\x08"},
 	} {
 		if string(c.msg) != c.want {
 			t.Errorf("%s: %x, want %x", c.name, c.msg, c.want)
@@ -34,13 +36,21 @@ func TestAControlMessageParsesAsNothingButItsType(t *testing.T) {
 		TypeEcho:      AppendEcho(nil, token),
 		TypeEchoReply: AppendEchoReply(nil, token),
 		TypeGoodbye:   AppendGoodbye(nil, GoingDown, token),
+
+		TypeProbe:      AppendProbe(nil, Probe{token, 100, false}),
+		TypeProbeReply: AppendProbeReply(nil, Probe{token, 100, true}),
 	} {
 		body := msg[HeaderSize:]
 		_, isHello := ParseHello(0, body)
 		echo, isEcho := ParseEcho(body)
 		reply, isReply := ParseEchoReply(body)
 		_, instance, isGoodbye := ParseGoodbye(body)
-		got := map[ControlType]bool{TypeHello: isHello, TypeEcho: isEcho && echo == token, TypeEchoReply: isReply && reply == token, TypeGoodbye: isGoodbye && instance == token}
+		probe, isProbe := ParseProbe(body)
+		answer, isAnswer := ParseProbeReply(body)
+		got := map[ControlType]bool{
+			TypeHello: isHello, TypeEcho: isEcho && echo == token, TypeEchoReply: isReply && reply == token, TypeGoodbye: isGoodbye && instance == token,
+			TypeProbe: isProbe && probe == Probe{token, 100, false}, TypeProbeReply: isAnswer && answer == Probe{token, 100, true},
+		}
 		for typ, is := range got {
 			if is != (typ == want) {
 				t.Errorf("%v is a %v: %v", want, typ, is)
@@ -50,8 +60,8 @@ func TestAControlMessageParsesAsNothingButItsType(t *testing.T) {
 	if _, ok := TypeOf(nil); ok {
 		t.Error("an empty body has a type")
 	}
-	if typ, ok := TypeOf([]byte{5}); !ok || typ.String() != "unknown" {
-		t.Errorf("type 5 is %v, %v", typ, ok)
+	if typ, ok := TypeOf([]byte{7}); !ok || typ.String() != "unknown" {
+		t.Errorf("type 7 is %v, %v", typ, ok)
 	}
 }
 

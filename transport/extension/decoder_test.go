@@ -171,6 +171,17 @@ func readControl(flags byte, body string) message {
 			reason = 1
 		}
 		return message{"goodbye", map[string]any{"reason": reason, "instance": digits(body[4:12])}}
+	case 5, 6:
+		if len(body) < 12 {
+			panic(refused("size"))
+		}
+		size := int(number(body[2:4]))
+		if body[0] == 5 && size != len(body)+4 || size < len(body)+4 {
+			panic(refused("size"))
+		}
+		return message{map[byte]string{5: "probe", 6: "probe reply"}[body[0]], map[string]any{
+			"token": digits(body[4:12]), "size": float64(size), "full": body[1]%2 == 1,
+		}}
 	}
 	panic(refused("type"))
 }

@@ -1,6 +1,6 @@
 // Package extension has the bytes of what two stunnels say to each other inside
 // WireGuard's transport messages and a plain WireGuard drops: hello, echo,
-// goodbye, fragments, Ethernet frames and packets with partial checksums.
+// goodbye, probes, fragments, Ethernet frames and packets with partial checksums.
 //
 // Specification: docs/protocol-extensions.md. Vectors: testdata/extensions.json.
 //

@@ -129,7 +129,30 @@ func (g *generator) controls() {
 	g.refuse("goodbye, instance 0", "instance", changed(down, HeaderSize+numberAt, make([]byte, 8)...))
 	g.refuse("control without a body", "size", pad(control(0, nil)))
 	g.refuse("control of type 0", "type", control(0, make([]byte, 12)))
-	g.refuse("control of type 5", "type", control(0, append([]byte{5}, make([]byte, 11)...)))
+	g.refuse("control of type 7", "type", control(0, append([]byte{7}, make([]byte, 11)...)))
+	g.probes()
+}
+
+func (g *generator) probes() {
+	fields := func(size float64, full bool) map[string]any {
+		return map[string]any{"token": "0123456789abcdef", "size": size, "full": full}
+	}
+	g.say("probe, the smallest", "probe", fields(16, false))
+	probe := g.say("probe of 96 bytes", "probe", fields(96, false))
+	full := g.say("probe of 96 bytes, to be answered by as many", "probe", fields(96, true))
+	reply := g.say("probe reply, small", "probe reply", fields(1440, false))
+	fullReply := g.say("probe reply, as large as the probe", "probe reply", fields(96, true))
+	g.odd("probe with a filling that is not zero", "probe", fields(96, true), changed(full, HeaderSize+controlSize, bytes.Repeat([]byte{0xa5}, 80)...))
+	g.odd("probe with reserved flags set", "probe", fields(96, false), changed(changed(probe, 1, 0xff), HeaderSize+1, 0xfe))
+	g.odd("probe reply that is between small and full", "probe reply", fields(1440, false), control(0, append(bytes.Clone(reply[HeaderSize:]), 1, 2, 3, 4, 5)))
+	g.odd("probe reply that should be full and is not", "probe reply", fields(96, true), control(0, fullReply[HeaderSize:][:controlSize]))
+	g.refuse("probe, one byte short", "size", control(0, probe[HeaderSize:][:controlSize-1]))
+	g.refuse("probe reply, one byte short", "size", control(0, reply[HeaderSize:][:controlSize-1]))
+	g.refuse("probe that is smaller than it says", "size", changed(probe, HeaderSize+sizeAt, 0, 97))
+	g.refuse("probe that is larger than it says", "size", changed(probe, HeaderSize+sizeAt, 0, 95))
+	g.refuse("probe that says to be smaller than any", "size", changed(probe, HeaderSize+sizeAt, 0, 15))
+	g.refuse("probe reply larger than its probe", "size", changed(fullReply, HeaderSize+sizeAt, 0, 95))
+	g.refuse("probe reply to a probe smaller than any", "size", changed(reply, HeaderSize+sizeAt, 0, 15))
 }
 
 func (g *generator) kinds() {

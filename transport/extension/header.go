@@ -15,7 +15,7 @@ type Kind uint8
 
 // The kinds. A receiver counts and drops all others.
 const (
-	KindControl  Kind = 1 + iota // hello, echo, goodbye; see TypeOf
+	KindControl  Kind = 1 + iota // hello, echo, goodbye, probe; see TypeOf
 	KindFrame                    // an Ethernet frame without its check sequence
 	KindFragment                 // a part of a plaintext; see Flags.Fragment
 )

@@ -107,6 +107,8 @@ func TestWhatMustNotBeSentPanics(t *testing.T) {
 		"hello with a long version":     without(func(h *Hello) { h.Version = "12345678901234567" }),
 		"hello with an escape sequence": without(func(h *Hello) { h.Version = "\x1b[31m" }),
 		"goodbye of nobody":             func() { AppendGoodbye(nil, GoingDown, 0) },
+		"a probe smaller than itself":   func() { AppendProbe(nil, Probe{Size: MinProbe - 1}) },
+		"a reply to one that is huge":   func() { AppendProbeReply(nil, Probe{Size: MaxProbe + 1}) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -122,6 +124,7 @@ func TestWhatMustNotBeSentPanics(t *testing.T) {
 
 func TestNothingIsAllocatedPerMessage(t *testing.T) {
 	buf := make([]byte, 0, 256)
+	probe := AppendProbe(nil, Probe{7, 200, true})
 	echo := AppendEcho(nil, 7)
 	hello := someHello()
 	for name, f := range map[string]func(){
@@ -136,6 +139,13 @@ func TestNothingIsAllocatedPerMessage(t *testing.T) {
 		"reply":   func() { buf = AppendEchoReply(buf[:0], 7) },
 		"goodbye": func() { buf = AppendGoodbye(buf[:0], Removed, 7) },
 		"hello":   func() { buf = hello.Append(buf[:0]) },
+		"probe":   func() { buf = AppendProbe(buf[:0], Probe{7, 200, false}) },
+		"answer":  func() { buf = AppendProbeReply(buf[:0], Probe{7, 200, true}) },
+		"parse probe": func() {
+			if _, ok := ParseProbe(probe[HeaderSize:]); !ok {
+				t.Error("no probe")
+			}
+		},
 		"parse echo": func() {
 			if _, ok := ParseEcho(echo[HeaderSize:]); !ok {
 				t.Error("no echo")

@@ -154,6 +154,12 @@ func parseBody(flags Flags, body []byte) (is string, fields map[string]any, why 
 		var token Token
 		token, ok = ParseEchoReply(body)
 		fields = map[string]any{"token": digits(token)}
+	case TypeProbe, TypeProbeReply:
+		var p Probe
+		if p, ok = ParseProbe(body); typ == TypeProbeReply {
+			p, ok = ParseProbeReply(body)
+		}
+		fields = map[string]any{"token": digits(p.Token), "size": float64(p.Size), "full": p.Full}
 	case TypeGoodbye:
 		var reason Reason
 		var instance Instance
@@ -202,6 +208,10 @@ func say(is string, fields map[string]any) []byte {
 		return AppendEcho(nil, Token(number("token")))
 	case "echo reply":
 		return AppendEchoReply(nil, Token(number("token")))
+	case "probe":
+		return AppendProbe(nil, Probe{Token(number("token")), int(number("size")), set("full")})
+	case "probe reply":
+		return AppendProbeReply(nil, Probe{Token(number("token")), int(number("size")), set("full")})
 	case "goodbye":
 		return AppendGoodbye(nil, Reason(number("reason")), Instance(number("instance")))
 	case "fragment":
@@ -251,7 +261,7 @@ func TestVectorsAreParsedAndMadeAgain(t *testing.T) {
 			t.Errorf("%s: it is made as %x", v.Name, said)
 		}
 	}
-	for _, is := range []string{"keepalive", "hello", "echo", "echo reply", "goodbye", "fragment", "frame", "packet"} {
+	for _, is := range []string{"keepalive", "hello", "echo", "echo reply", "goodbye", "probe", "probe reply", "fragment", "frame", "packet"} {
 		if made[is] == 0 {
 			t.Errorf("there is no canonical %s", is)
 		}

@@ -30,6 +30,11 @@ type Path struct {
 
 	// Stream is the connection on which a message came, or is to go; nil: the datagrams are UDP's.
 	Stream Stream
+
+	// Whole says that a datagram which does not fit the way is lost, not cut into fragments: it goes out with DF (IPv4), at
+	// the size of the device's MTU whatever the kernel has heard of the path from ICMP. It counts when sending only, and
+	// never is set on what was received.
+	Whole bool
 }
 
 // Datagram is one received datagram.
@@ -42,6 +47,12 @@ type Datagram struct {
 type Options struct {
 	Mark      uint32 // SO_MARK of what is sent, for policy routing; needs CAP_NET_ADMIN. 0: none
 	NoOffload bool   // every datagram is sent and received singly: neither GSO nor GRO
+
+	// Address is the only local address that is used; the zero Addr: any. A link-local one has a zone.
+	Address netip.Addr
+
+	// Device is the name of the only network device that is used (SO_BINDTODEVICE); "": any.
+	Device string
 
 	// Lost is called, once per socket, when an offload that was in use is given up for good, with its name and why.
 	// It must not call the socket. nil: nobody wants to know.
@@ -64,6 +75,10 @@ type Features struct {
 // ErrLocalGone says that a train was sent, but not from Path.Local, which is no longer ours or has no route to the
 // remote end. The caller forgets it.
 var ErrLocalGone = errors.New("the local address is gone, sent from another")
+
+// ErrTooLong says that datagrams of a Path that is Whole were not sent, since they are longer than the MTU of the device
+// that they would leave by.
+var ErrTooLong = errors.New("longer than the device's MTU")
 
 // ErrStalled says that messages were dropped, since a Stream did not take them in good time.
 var ErrStalled = errors.New("the connection is stalled")

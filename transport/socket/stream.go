@@ -18,6 +18,8 @@ type Stream interface {
 	Send(train []byte, size int) error
 	// Offer sends one message if that can be done at once; false: it was not sent.
 	Offer(message []byte) bool
+	// SetMark changes SO_MARK of what is sent from now on.
+	SetMark(mark uint32) error
 	// Path is how the connection goes; its Stream is this.
 	Path() Path
 	// Close ends the connection at once. Any caller, also more than once.

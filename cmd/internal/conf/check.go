@@ -18,6 +18,7 @@ func (p *parser) check() {
 	p.checkDNS()
 	p.checkSourceRules()
 	p.checkGateway()
+	p.checkListening()
 	for i, peer := range p.file.Peers {
 		lines := p.peers[i]
 		if lines.psk != 0 && lines.pskFile != 0 {
@@ -27,9 +28,7 @@ func (p *parser) check() {
 		if len(peer.AllowedIPs) == 0 && !p.file.Interface.Ethernet {
 			p.warn(peer.Line, "this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in")
 		}
-		if a, err := netip.ParseAddrPort(peer.Endpoint); err == nil && a.Addr().IsLinkLocalUnicast() && a.Addr().Is6() && a.Addr().Zone() == "" {
-			p.warn(lines.endpoint, "Endpoint %s is link-local and needs a zone, as in [%s%%eth0]:%d", peer.Endpoint, a.Addr(), a.Port())
-		}
+		p.checkEndpoints(i)
 	}
 }
 
@@ -94,18 +93,16 @@ func (p *parser) checkRoutes() {
 	if own := in.Table.Number != 0 && in.Table.Number != mainTable; in.Table.Off || own || in.FwMark != nil && *in.FwMark != 0 {
 		return // whoever sets these has rules of his own
 	}
-	for i, peer := range p.file.Peers {
-		remote, err := netip.ParseAddrPort(peer.Endpoint)
-		if err != nil {
-			continue
-		}
-		addr := remote.Addr().Unmap().WithZone("")
-		for bits := addr.BitLen(); bits >= 0; bits-- {
-			prefix, _ := addr.Prefix(bits) // bits are in range
-			if at, inside := seen[prefix]; inside {
-				p.warn(p.peers[i].endpoint, "Endpoint %s lies within AllowedIPs %s of line %d: packets of the tunnel would be routed into the tunnel",
-					peer.Endpoint, prefix, at)
-				break
+	for i := range p.file.Peers {
+		for e := range p.literals(i) {
+			addr := e.remote.Addr().Unmap().WithZone("")
+			for bits := addr.BitLen(); bits >= 0; bits-- {
+				prefix, _ := addr.Prefix(bits) // bits are in range
+				if at, inside := seen[prefix]; inside {
+					p.warn(e.line, "%s %s lies within AllowedIPs %s of line %d: packets of the tunnel would be routed into the tunnel",
+						e.key, e.remote, prefix, at)
+					break
+				}
 			}
 		}
 	}

@@ -1,12 +1,14 @@
 // Package conf reads tunnel configuration files: the format of wg-quick(8), all of its keys, with some of our own
-// (`Name`, `PresharedKeyFile`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `Offload`, `TrustedChecksums`, `Lanes`,
+// (`Name`, `PresharedKeyFile`, `EndpointTCP`, `Transport`, `Extensions` and `MACs` in [Peer], `PrivateKeyFile`, `ListenTCP`,
+// `ListenAddress`, `BindDevice`, `Offload`, `TrustedChecksums`, `Lanes`,
 // `Metric`, `SourceRules`, `KillSwitch`, `KillSwitchAllow`, `Masquerade` and `MSSClamp`, `Mode`, `Bridge` and `MAC` in
 // [Interface], and there for how frames are switched `MACAgeing`, `MACLimit`, `StormLimit`, `Forward`, `PortSecurity` and
 // `LinkLocalFrames`).
 //
 // The format is specified by wg(8), "CONFIGURATION FILE FORMAT", and wg-quick(8), "CONFIGURATION". Where it differs
 // here: a key that cannot be obeyed yet is an error, never ignored; hooks keep their '#', for the shell to interpret;
-// a second PublicKey in one [Peer] is an error, since it is a missing [Peer] line.
+// a second PublicKey in one [Peer] is an error, since it is a missing [Peer] line; a second Endpoint is one more, and
+// does not replace the first.
 //
 // The two calls most readers need: [Find] turns what the user typed into a path, [Load] turns the path into a [File],
 // or into all errors of the file at once. No error or warning contains a secret.
@@ -36,6 +38,9 @@ type Interface struct {
 	PrivateKey       *crypto.PrivateKey // nil: a PreUp or PostUp hook sets it
 	PrivateKeyFile   string             // where Load has read it from; "" when it stands in the file itself
 	ListenPort       *uint16            // nil or 0: the kernel chooses
+	ListenTCP        uint16             // 0: no TCP connection is taken
+	ListenAddress    netip.Addr         // of this host, to be reached there alone; the zero Addr: at all of them
+	BindDevice       string             // by which alone sealed packets come and go; "": any
 	FwMark           *uint32            // nil or 0: none
 	Address          []netip.Prefix     // with their host bits
 	DNS              DNS
@@ -84,10 +89,24 @@ type Peer struct {
 	PresharedKey        *crypto.PresharedKey // nil: none
 	PresharedKeyFile    string               // where Load has read it from
 	AllowedIPs          []netip.Prefix       // masked, without repetitions, in the order of the file
-	Endpoint            string               // host:port as written, see ResolveEndpoint; "" when it has none
+	Endpoints           []string             // host:port as written, see ResolveEndpoint, in the order in which they are tried
+	EndpointsTCP        []string             // the same for TCP; empty: Endpoints
+	Transport           *transport.Transport // nil: the file does not say, see TransportOf
 	PersistentKeepalive time.Duration        // 0: off
 	Extensions          transport.Extensions // auto if the file does not say
 	MACs                []transport.MAC      // from which alone frames may come; empty: from any
+}
+
+// TransportOf is what may carry the peer's messages: what the file says, or else UDP, and TCP too where the file names an
+// endpoint for it, or the peer has spoken it before.
+func (p *Peer) TransportOf(spokeTCP bool) transport.Transport {
+	switch {
+	case p.Transport != nil:
+		return *p.Transport
+	case len(p.EndpointsTCP) > 0 || spokeTCP:
+		return transport.TransportAuto
+	}
+	return transport.TransportUDP
 }
 
 // Title is how output calls the peer: by its name, or else by its public key.

@@ -14,13 +14,13 @@ import (
 // Lookup is how a name is asked for, see [net.Resolver.LookupNetIP].
 type Lookup func(ctx context.Context, network, host string) ([]netip.Addr, error)
 
-// ResolveEndpoint turns a peer's Endpoint into an address, for which it may ask the resolver, and then takes the first
-// address that that gives. IPv4 comes unmapped; a zone stays.
+// ResolveEndpoint turns a peer's Endpoint into its addresses, for which it may ask the resolver, in the order in which that
+// gives them. IPv4 comes unmapped; a zone stays.
 //
 // While the resolver cannot be reached it tries again, as wg(8) does: 15 times or as often as
 // WG_ENDPOINT_RESOLUTION_RETRIES says ("infinity" is possible), after 1 s, then 1.2 times as long each, up to 20 s.
 // A name that does not exist is an error at once. ctx ends the waiting.
-func ResolveEndpoint(ctx context.Context, lookup Lookup, endpoint string) (netip.AddrPort, error) {
+func ResolveEndpoint(ctx context.Context, lookup Lookup, endpoint string) ([]netip.AddrPort, error) {
 	r := resolver{
 		lookup:  lookup,
 		wait:    wait,
@@ -43,19 +43,23 @@ const (
 	longestWait     = 20 * time.Second
 )
 
-func (r *resolver) resolve(ctx context.Context, endpoint string) (netip.AddrPort, error) {
+func (r *resolver) resolve(ctx context.Context, endpoint string) ([]netip.AddrPort, error) {
 	host, port, why := splitEndpoint(endpoint)
 	if why != "" {
-		return netip.AddrPort{}, fmt.Errorf("endpoint %s: %s", quote(endpoint), why)
+		return nil, fmt.Errorf("endpoint %s: %s", quote(endpoint), why)
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return netip.AddrPortFrom(addr.Unmap(), port), nil
+		return []netip.AddrPort{netip.AddrPortFrom(addr.Unmap(), port)}, nil
 	}
 	pause := firstWait
 	for try := 0; ; try++ {
 		addrs, err := r.lookup(ctx, "ip", host)
 		if err == nil && len(addrs) > 0 {
-			return netip.AddrPortFrom(addrs[0].Unmap(), port), nil
+			found := make([]netip.AddrPort, len(addrs))
+			for i, a := range addrs {
+				found[i] = netip.AddrPortFrom(a.Unmap(), port)
+			}
+			return found, nil
 		}
 		if err == nil {
 			err = errors.New("no address")
@@ -63,10 +67,10 @@ func (r *resolver) resolve(ctx context.Context, endpoint string) (netip.AddrPort
 		var dns *net.DNSError
 		final := !errors.As(err, &dns) || dns.IsNotFound
 		if final || r.retries >= 0 && try >= r.retries {
-			return netip.AddrPort{}, fmt.Errorf("cannot resolve the endpoint %s: %w", host, err)
+			return nil, fmt.Errorf("cannot resolve the endpoint %s: %w", host, err)
 		}
 		if waitErr := r.wait(ctx, pause); waitErr != nil {
-			return netip.AddrPort{}, fmt.Errorf("cannot resolve the endpoint %s: %w (%w)", host, err, waitErr)
+			return nil, fmt.Errorf("cannot resolve the endpoint %s: %w (%w)", host, err, waitErr)
 		}
 		pause = min(pause*6/5, longestWait)
 	}

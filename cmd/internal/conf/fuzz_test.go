@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,6 +27,8 @@ func FuzzParse(f *testing.F) {
 		second("AllowedIPs = 10.9.0.2"), inPeer("AllowedIPs = fe80::1%" + private), "[" + private + "]", "\xff\xfe",
 		inPeer("PublicKey=\"" + private + "\""), inPeer(private + " = " + psk), inPeer("AllowedIPs = 0.0.0.0/0, +::/0"),
 		inInterface("DNS = 9.9.9.9, ~., corp.example, ~" + private[:40]), inPeer("Extensions = required"), inPeer("Extensions = " + private), inInterface("TrustedChecksums = no"),
+		inPeer("Endpoint = a.example:1, 192.0.2.1:2\nEndpointTCP = " + private[:40] + ":3\nTransport = auto"), inPeer("Transport = " + private),
+		inInterface("ListenTCP = 443\nListenAddress = fe80::1%" + private + "\nBindDevice = " + private),
 	} {
 		f.Add(text, private)
 	}
@@ -69,8 +72,11 @@ func FuzzParse(f *testing.F) {
 					t.Fatal(a)
 				}
 			}
-			if p.Endpoint != "" {
-				if _, _, why := splitEndpoint(p.Endpoint); why != "" {
+			if len(p.Endpoints) > maxEndpoints || len(p.EndpointsTCP) > maxEndpoints {
+				t.Fatalf("%+v", p)
+			}
+			for _, e := range slices.Concat(p.Endpoints, p.EndpointsTCP) {
+				if _, _, why := splitEndpoint(e); why != "" {
 					t.Fatal(why)
 				}
 			}

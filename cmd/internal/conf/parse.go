@@ -37,8 +37,9 @@ type parser struct {
 
 // peerLines remembers where the parts of a peer stand, for errors that name two lines.
 type peerLines struct {
-	publicKey, psk, pskFile, endpoint, extensions, macs int
-	prefixes                                            []int // of AllowedIPs[i]
+	publicKey, psk, pskFile, extensions, macs int
+	prefixes                                  []int // of AllowedIPs[i]
+	endpoints, endpointsTCP                   []int // of Endpoints[i] and EndpointsTCP[i]
 }
 
 // source is where a text came from, as far as it matters.

@@ -107,7 +107,21 @@ func TestValuesThatAreTaken(t *testing.T) {
 		{second("AllowedIPs = 10.7.0.0/16\nExtensions = required"), func(f *File) bool {
 			return f.Peers[0].Extensions == transport.ExtensionsAuto && f.Peers[1].Extensions == transport.ExtensionsRequired
 		}},
-		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return f.Peers[0].Endpoint == "host_1.example.net.:51820" }},
+		{inPeer("Endpoint = host_1.example.net.:51820"), func(f *File) bool { return slices.Equal(f.Peers[0].Endpoints, []string{"host_1.example.net.:51820"}) }},
+		{inPeer("Endpoint = a.example:1, 192.0.2.1:2\nEndpoint = [2001:db8::1]:3"), func(f *File) bool {
+			p := &f.Peers[0]
+			return slices.Equal(p.Endpoints, []string{"a.example:1", "192.0.2.1:2", "[2001:db8::1]:3"}) && p.EndpointsTCP == nil && p.Transport == nil && len(f.Warnings) == 0
+		}},
+		{inPeer("EndpointTCP = a.example:443 , b.example:443\nEndpoint TCP = 192.0.2.1:443\nTransport = TCP"), func(f *File) bool {
+			p := &f.Peers[0]
+			return slices.Equal(p.EndpointsTCP, []string{"a.example:443", "b.example:443", "192.0.2.1:443"}) && *p.Transport == transport.TransportTCP && len(f.Warnings) == 0
+		}},
+		{inInterface("ListenTCP = 443\nListenAddress = 192.0.2.1\nBindDevice = eth1"), func(f *File) bool {
+			i := &f.Interface
+			return i.ListenTCP == 443 && i.ListenAddress == netip.MustParseAddr("192.0.2.1") && i.BindDevice == "eth1"
+		}},
+		{inInterface("ListenTCP = Off"), func(f *File) bool { return f.Interface.ListenTCP == 0 }},
+		{inInterface("ListenAddress = fe80::1\nBindDevice = eth1"), func(f *File) bool { return f.Interface.ListenAddress == netip.MustParseAddr("fe80::1") }},
 		{valid, func(f *File) bool {
 			i := &f.Interface
 			return !i.KillSwitch && !i.KillSwitchAllow.LAN && i.KillSwitchAllow.Prefixes == nil && !i.Masquerade.On && i.MSSClamp == MSSClamp{}
@@ -148,6 +162,10 @@ func TestOddThingsAreTakenWithAWarning(t *testing.T) {
 		{inInterface("MTU = 1400"), "peer.conf:5: MTU again: it replaces that of line 4"},
 		{inPeer("PresharedKey = " + strings.Repeat("A", 43) + "="), "peer.conf:8: PresharedKey is all zeros, which means none"},
 		{valid + "[Peer]\nPublicKey = " + bob, "peer.conf:8: this peer has no AllowedIPs: no packet goes to it, and none that it sends is let in"},
+		{inPeer("Endpoint = a.example:5, a.example:5"), `peer.conf:8: Endpoint "a.example:5" is in line 8 already`},
+		{inPeer("EndpointTCP = a.example:5\nTransport = udp"), "peer.conf:8: EndpointTCP has no use with Transport = udp"},
+		{inInterface("ListenAddress = 192.0.2.1") + "EndpointTCP = [2001:db8::1]:443", "peer.conf:9: EndpointTCP [2001:db8::1]:443 can't be reached from ListenAddress 192.0.2.1, which is of the other family"},
+		{inInterface("Table = main") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 198.51.100.1:1\nEndpointTCP = 192.0.2.1:443", "peer.conf:11: EndpointTCP 192.0.2.1:443 lies within AllowedIPs 192.0.2.0/24 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("Endpoint = [fe80::1]:5"), "peer.conf:8: Endpoint [fe80::1]:5 is link-local and needs a zone, as in [fe80::1%eth0]:5"},
 		{inInterface("Table = main") + "AllowedIPs = 192.0.2.0/24\nEndpoint = 192.0.2.1:5", "peer.conf:10: Endpoint 192.0.2.1:5 lies within AllowedIPs 192.0.2.0/24 of line 9: packets of the tunnel would be routed into the tunnel"},
 		{inPeer("AllowedIPs = 0.0.0.0/0"), "peer.conf:8: AllowedIPs has 0.0.0.0/0 and not ::/0: where this host has IPv6, that goes on outside the tunnel"},
@@ -223,3 +241,22 @@ func TestManyPeersAreReadInReasonableTime(t *testing.T) {
 }
 
 func base64of(k [32]byte) string { return crypto.PublicKey(k).Base64() }
+
+func TestTCPIsTriedByItselfWhereThePeerSpeaksIt(t *testing.T) {
+	for _, tt := range []struct {
+		text  string
+		spoke bool
+		want  transport.Transport
+	}{
+		{valid, false, transport.TransportUDP},
+		{valid, true, transport.TransportAuto},
+		{inPeer("EndpointTCP = a.example:443"), false, transport.TransportAuto},
+		{inPeer("Transport = udp"), true, transport.TransportUDP},
+		{inPeer("Transport = tcp\nEndpoint = a.example:443"), false, transport.TransportTCP},
+		{inPeer("Transport = auto"), false, transport.TransportAuto},
+	} {
+		if got := mustParse(t, tt.text).Peers[0].TransportOf(tt.spoke); got != tt.want {
+			t.Errorf("spoke TCP %v, and got %v of\n%s", tt.spoke, got, tt.text)
+		}
+	}
+}

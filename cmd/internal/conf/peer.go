@@ -23,7 +23,9 @@ func init() {
 		{name: "PresharedKey", right: "44 characters of base64, as `stunnel genpsk` prints them", set: setPresharedKey},
 		{name: "PresharedKeyFile", right: "the name of a file that holds the preshared key", set: setPresharedKeyFile},
 		{name: "AllowedIPs", right: "prefixes as 10.9.0.0/24 or fd00::/64, separated by commas", many: true, mayBeEmpty: true, set: setAllowedIPs},
-		{name: "Endpoint", right: "host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820", set: setEndpoint},
+		{name: "Endpoint", right: "host:port, as vpn.example.net:51820, 192.0.2.1:51820 or [2001:db8::1]:51820; several are separated by commas", many: true, set: setEndpoint},
+		{name: "EndpointTCP", right: "host:port, as vpn.example.net:443; several are separated by commas", many: true, set: setEndpointTCP},
+		{name: "Transport", right: "udp, tcp or auto", set: setTransport},
 		{name: "PersistentKeepalive", right: "off, or a number of seconds from 1 to 65535", set: setPersistentKeepalive},
 		{name: "Extensions", right: "off, auto or required", set: setExtensions},
 		{name: "MACs", right: "MAC addresses as 02:00:5e:10:00:01, separated by commas", many: true, set: setMACs},
@@ -150,19 +152,6 @@ func (p *parser) allowedIP(number int, entry string) {
 	}
 	peer.AllowedIPs = append(peer.AllowedIPs, prefix)
 	lines.prefixes = append(lines.prefixes, number)
-}
-
-func setEndpoint(p *parser, l line) {
-	text := squeeze(l.value)
-	if _, _, why := splitEndpoint(text); why != "" {
-		p.fail(l.number, "", "Endpoint %s: %s", quoteWithBlanks(l.value), why)
-		return
-	}
-	if text != l.value {
-		p.warn(l.number, "Endpoint %s has blanks in it; it is taken for %s", quoteWithBlanks(l.value), quote(text))
-	}
-	peer, lines := p.peer()
-	peer.Endpoint, lines.endpoint = text, l.number
 }
 
 func setPersistentKeepalive(p *parser, l line) {

@@ -52,7 +52,7 @@ func healthy() (*Machine, *Tunnel) {
 			{Name: "eth0", Index: 2, MTU: 1500, Up: true, Addresses: []netip.Prefix{prefix("192.0.2.1/24")}},
 			{Name: "work", Index: 3, Kind: "tuntap", MTU: 1420, Up: true, Addresses: []netip.Prefix{prefix("10.20.0.2/24"), prefix("fd20::2/64")}},
 		},
-		Sockets: []Socket{{Local: netip.MustParseAddrPort("0.0.0.0:51820"), Inode: 77, Program: "stunnel", PID: 4}},
+		Sockets: []Socket{{Network: "udp", Local: netip.MustParseAddrPort("0.0.0.0:51820"), Inode: 77, Program: "stunnel", PID: 4}},
 		Sysctls: map[string]string{
 			"net/ipv4/conf/all/rp_filter": "0", "net/ipv4/conf/eth0/rp_filter": "0", "net/ipv4/conf/work/rp_filter": "0",
 			"net/ipv4/conf/work/forwarding": "0", "net/ipv4/conf/all/src_valid_mark": "0",
@@ -78,11 +78,11 @@ func healthy() (*Machine, *Tunnel) {
 			Interface: conf.Interface{
 				ListenPort: &port, Address: []netip.Prefix{prefix("10.20.0.2/24"), prefix("fd20::2/64")}, Table: conf.Table{Auto: true},
 			},
-			Peers: []conf.Peer{{Name: "office", PublicKey: crypto.PublicKey{2}, Endpoint: "office.example:51820", AllowedIPs: []netip.Prefix{prefix("10.20.0.1/32")}}},
+			Peers: []conf.Peer{{Name: "office", PublicKey: crypto.PublicKey{2}, Endpoints: []string{"office.example:51820"}, AllowedIPs: []netip.Prefix{prefix("10.20.0.1/32")}}},
 		},
 		Status: status,
 		Peers: []Peer{{
-			Title: "office", Configured: "office.example:51820", Resolved: remote, Status: &status.Peers[0],
+			Title: "office", Configured: []Named{{Key: "Endpoint", Endpoint: "office.example:51820", Now: []netip.AddrPort{remote}}}, Status: &status.Peers[0],
 			AllowedIPs: status.Peers[0].AllowedIPs, Endpoint: remote, Way: outside(remote.Addr()), Unmarked: outside(remote.Addr()),
 		}},
 		Networks: []Network{{Prefix: prefix("10.20.0.1/32"), Peer: "office", Ways: []Way{inside("10.20.0.1")}, Back: []Way{inside("10.20.0.1")}}},
@@ -123,8 +123,11 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		s := status(m, x)
 		s.LastHandshake, s.TxBytes, s.RxBytes = time.Time{}, 592, 0
 	}
+	unresolved := func(x *Tunnel, err error) {
+		x.Peers[0].Configured[0].Now, x.Peers[0].Configured[0].Err = nil, err
+	}
 	serving := func(m *Machine, x *Tunnel) {
-		x.File.Peers[0].Endpoint, x.Peers[0].Configured, x.Peers[0].Resolved = "", "", netip.AddrPort{}
+		x.File.Peers[0].Endpoints, x.Peers[0].Configured = nil, nil
 	}
 	for _, c := range []struct {
 		name   string
@@ -174,8 +177,18 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		}, nil},
 		{"the port is another program's", func(m *Machine, x *Tunnel) {
 			stopped(m, x)
-			m.Sockets = []Socket{{Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
+			m.Sockets = []Socket{{Network: "udp", Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
 		}, []string{"port_taken"}},
+		{"the TCP port is another program's", func(m *Machine, x *Tunnel) {
+			stopped(m, x)
+			x.File.Interface.ListenTCP = 443
+			m.Sockets = []Socket{{Network: "tcp", Local: netip.MustParseAddrPort("[::]:443"), Program: "nginx", PID: 7}}
+		}, []string{"port_taken"}},
+		{"the port is another program's, by another device perhaps", func(m *Machine, x *Tunnel) {
+			stopped(m, x)
+			x.File.Interface.BindDevice = "eth1"
+			m.Sockets = []Socket{{Network: "udp", Local: netip.MustParseAddrPort("[::]:51820"), Program: "dnsmasq", PID: 7}}
+		}, nil},
 		{"the interface has another name", func(m *Machine, x *Tunnel) { m.Links[2].Name = "other" }, []string{"interface_renamed"}},
 		{"the interface is down", func(m *Machine, x *Tunnel) { m.Links[2].Up = false }, []string{"interface_down"}},
 		{"IPv6 is off on the interface", func(m *Machine, x *Tunnel) { m.Sysctls["net/ipv6/conf/work/disable_ipv6"] = "1" }, []string{"no_ipv6"}},
@@ -188,15 +201,21 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		}, []string{"no_nftables"}},
 		{"a name that does not exist", func(m *Machine, x *Tunnel) {
 			stopped(m, x)
-			x.Peers[0].Endpoint, x.Peers[0].ResolveErr = netip.AddrPort{}, &net.DNSError{Err: "no such host", Name: "office.example", IsNotFound: true}
+			unresolved(x, &net.DNSError{Err: "no such host", Name: "office.example", IsNotFound: true})
+			x.Peers[0].Endpoint = netip.AddrPort{}
 		}, []string{"endpoint_unresolvable"}},
 		{"a name server that is silent, while the tunnel works", func(m *Machine, x *Tunnel) {
-			x.Peers[0].Resolved, x.Peers[0].ResolveErr = netip.AddrPort{}, &net.DNSError{Err: "i/o timeout", IsTimeout: true}
+			unresolved(x, &net.DNSError{Err: "i/o timeout", IsTimeout: true})
 		}, []string{"note:endpoint_unresolvable"}},
 		{"a name that has moved", func(m *Machine, x *Tunnel) {
 			silent(m, x)
-			x.Peers[0].Resolved = netip.MustParseAddrPort("203.0.113.7:51820")
+			x.Peers[0].Configured[0].Now = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:51820")}
 		}, []string{"endpoint_moved", "no_handshake"}},
+		{"a name that has moved, which the tunnel knows", func(m *Machine, x *Tunnel) {
+			silent(m, x)
+			x.Peers[0].Configured[0].Now = []netip.AddrPort{netip.MustParseAddrPort("203.0.113.7:51820")}
+			status(m, x).Endpoints = x.Peers[0].Configured[0].Now
+		}, []string{"no_handshake"}},
 		{"no way to the endpoint", func(m *Machine, x *Tunnel) {
 			stopped(m, x)
 			x.Peers[0].Way = Way{To: remote.Addr(), Err: errors.New("network is unreachable")}

@@ -5,47 +5,62 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"stunnel/transport"
 )
 
-// checkResolution: the names of endpoints must lead to addresses. While the tunnel runs it has those that it began with.
+// checkResolution: the names of endpoints must lead to addresses. A tunnel that runs looks them up again while a peer is silent.
 func checkResolution(m *Machine, t *Tunnel) (found []Finding) {
 	for _, p := range t.Peers {
-		switch {
-		case p.ResolveErr != nil:
-			f := Finding{
-				ID: "endpoint_unresolvable", Peer: p.Title, What: "the name of its endpoint can't be resolved",
-				Evidence: []Evidence{{"Endpoint = " + p.Configured, p.ResolveErr.Error()}, m.servers()},
+		for _, n := range p.Configured {
+			switch {
+			case n.Err != nil:
+				found = append(found, n.unresolvable(m, t, p))
+			case p.Status != nil && p.unanswered(m.Clock.Now) && n.Key == "Endpoint" && n.moved(p):
+				found = append(found, Finding{
+					ID: "endpoint_moved", Peer: p.Title, What: "the name of its endpoint has another address now, and at the old one nobody answers",
+					Evidence: []Evidence{
+						{"getent ahosts " + n.host(), n.Now[0].String()},
+						{"stunnel show " + t.Name, "endpoint: " + p.Endpoint.String()},
+					},
+					Remedies: []Remedy{
+						{fmt.Sprintf("sudo wg set %s peer %s endpoint %s", t.Name, p.Status.PublicKey, n.Now[0]), "at once; by itself the tunnel looks the name up again a few minutes later at most, while it has something to send"},
+					},
+				})
 			}
-			host, _, _ := net.SplitHostPort(p.Configured)
-			if dns := (*net.DNSError)(nil); errors.As(p.ResolveErr, &dns) && dns.IsNotFound {
-				f.Remedies = []Remedy{{Why: t.Path + ": correct the name in Endpoint, or write an address"}}
-			} else {
-				f.Remedies = []Remedy{
-					{"getent ahosts " + host, "is what other programs get"},
-					{Why: t.Path + ": an address in Endpoint needs no name server"},
-				}
-			}
-			f.Note = p.Status != nil && !p.unanswered(m.Clock.Now) // it has an address that works
-			found = append(found, f)
-		case p.Status != nil && p.unanswered(m.Clock.Now) && p.Resolved.IsValid() && p.Resolved != p.Endpoint:
-			found = append(found, Finding{
-				ID: "endpoint_moved", Peer: p.Title, What: "the name of its endpoint has another address now, and at the old one nobody answers",
-				Evidence: []Evidence{
-					{"getent ahosts " + p.Configured[:strings.LastIndexByte(p.Configured, ':')], p.Resolved.String()},
-					{"stunnel show " + t.Name, "endpoint: " + p.Endpoint.String()},
-				},
-				Remedies: []Remedy{
-					{fmt.Sprintf("sudo wg set %s peer %s endpoint %s", t.Name, p.Status.PublicKey, p.Resolved), "while it runs on"},
-					{"sudo stunnel down " + t.Name, "and up again, which looks the name up"},
-				},
-			})
 		}
 	}
 	return found
+}
+
+// host is the name without the port.
+func (n *Named) host() string { return n.Endpoint[:strings.LastIndexByte(n.Endpoint, ':')] }
+
+// moved: the name leads to none of the addresses that the tunnel knows.
+func (n *Named) moved(p Peer) bool {
+	return len(n.Now) > 0 && !slices.ContainsFunc(n.Now, func(a netip.AddrPort) bool {
+		return a == p.Endpoint || slices.Contains(p.Status.Endpoints, a)
+	})
+}
+
+func (n *Named) unresolvable(m *Machine, t *Tunnel, p Peer) Finding {
+	f := Finding{
+		ID: "endpoint_unresolvable", Peer: p.Title, What: "the name of its endpoint can't be resolved",
+		Evidence: []Evidence{{n.Key + " = " + n.Endpoint, n.Err.Error()}, m.servers()},
+	}
+	if dns := (*net.DNSError)(nil); errors.As(n.Err, &dns) && dns.IsNotFound {
+		f.Remedies = []Remedy{{Why: t.Path + ": correct the name in " + n.Key + ", or write an address"}}
+	} else {
+		f.Remedies = []Remedy{
+			{"getent ahosts " + n.host(), "is what other programs get"},
+			{Why: t.Path + ": an address in " + n.Key + " needs no name server"},
+		}
+	}
+	f.Note = p.Status != nil && !p.unanswered(m.Clock.Now) && p.Endpoint.IsValid() // it has an address that works
+	return f
 }
 
 func (m *Machine) servers() Evidence {

@@ -80,7 +80,7 @@ func ReadMachine(running []string) *Machine {
 	m.unread("the interfaces", m.readLinks())
 	m.unread("the rules of routing", m.readRules())
 	var err error
-	m.Sockets, err = readSockets()
+	m.Sockets, err = ReadSockets()
 	m.unread("the sockets of UDP", err)
 	m.readFirewall()
 	m.readSysctls()

@@ -13,21 +13,57 @@ func TestSocketsAreReadAsTheKernelWritesThem(t *testing.T) {
 		t.Skip("the lines are those of a little-endian machine")
 	}
 	for _, c := range []struct {
-		line string
-		want Socket
+		line    string
+		want    Socket
+		listens bool
 	}{
 		{"  11: 0100007F:CA6C 00000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 20731 2 0000000000000000 0",
-			Socket{Local: netip.MustParseAddrPort("127.0.0.1:51820"), Inode: 20731}},
+			Socket{Local: netip.MustParseAddrPort("127.0.0.1:51820"), Inode: 20731}, false},
 		{"  5: B80D0120000000000000000001000000:0035 00000000000000000000000000000000:0000 07 00000000:00000000 00:00000000 00000000     0        0 9 2 0000000000000000 0",
-			Socket{Local: netip.MustParseAddrPort("[2001:db8::1]:53"), Inode: 9}},
+			Socket{Local: netip.MustParseAddrPort("[2001:db8::1]:53"), Inode: 9}, false},
+		{"   0: 0100007F:01BB 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 9 1 0000000000000000 100 0 0 10 0",
+			Socket{Local: netip.MustParseAddrPort("127.0.0.1:443"), Inode: 9}, true},
 	} {
-		if got, ok := parseSocket(c.line); !ok || got != c.want {
+		if got, listens, ok := parseSocket(c.line); !ok || got != c.want || listens != c.listens {
 			t.Errorf("%+v %v, want %+v", got, ok, c.want)
 		}
 	}
 	for _, line := range []string{"", "  sl  local_address rem_address   st", "1: 0100007F 0:0 07 0:0 0:0 0 0 0 1", "1: XX00007F:1 0:0 07 0:0 0:0 0 0 0 1"} {
-		if got, ok := parseSocket(line); ok {
+		if got, _, ok := parseSocket(line); ok {
 			t.Errorf("%q gives %+v", line, got)
+		}
+	}
+}
+
+func TestAPortIsTakenWhereItsAddressesMeet(t *testing.T) {
+	for _, c := range []struct {
+		taken   string
+		address string // "": all
+		want    bool
+	}{
+		{"0.0.0.0:7", "", true},
+		{"[::]:7", "", true},
+		{"192.0.2.1:7", "", true},
+		{"192.0.2.1:8", "", false},
+		{"192.0.2.1:7", "192.0.2.1", true},
+		{"[::ffff:192.0.2.1]:7", "192.0.2.1", true},
+		{"192.0.2.1:7", "192.0.2.2", false},
+		{"0.0.0.0:7", "192.0.2.1", true},
+		{"[::]:7", "192.0.2.1", true},
+		{"0.0.0.0:7", "2001:db8::1", false},
+		{"[::]:7", "2001:db8::1", true},
+		{"[fe80::1]:7", "fe80::1%eth0", true},
+	} {
+		var address netip.Addr
+		if c.address != "" {
+			address = netip.MustParseAddr(c.address)
+		}
+		s := Socket{Network: "udp", Local: netip.MustParseAddrPort(c.taken)}
+		if got := s.Overlaps("udp", address, 7); got != c.want {
+			t.Errorf("%s is taken, and %q wanted: %v", c.taken, c.address, got)
+		}
+		if s.Overlaps("tcp", address, 7) {
+			t.Errorf("%s of UDP is in the way of TCP", c.taken)
 		}
 	}
 }

@@ -14,8 +14,9 @@ import (
 	"strings"
 )
 
-// Socket is a UDP socket of any program.
+// Socket is a UDP socket of any program, or a TCP one that listens.
 type Socket struct {
+	Network string // udp or tcp
 	Local   netip.AddrPort
 	Inode   uint64
 	Program string // "" and PID 0: it is not known whose it is
@@ -30,9 +31,25 @@ func (s Socket) owner() string {
 	return fmt.Sprintf("%s, process %d", s.Program, s.PID)
 }
 
-// readSockets reads /proc/net/udp and udp6 (proc(5)), and looks for the owners in /proc/*/fd.
-func readSockets() (all []Socket, err error) {
-	for _, path := range []string{"/proc/net/udp", "/proc/net/udp6"} {
+// Overlaps says whether who wants that port at an address of this host, the zero Addr for all of them, is in the way of s.
+func (s Socket) Overlaps(network string, address netip.Addr, port uint16) bool {
+	if s.Network != network || s.Local.Port() != port {
+		return false
+	}
+	own := s.Local.Addr()
+	switch {
+	case !address.IsValid():
+		return true
+	case own.IsUnspecified():
+		return own.Is6() || address.Is4() // one of IPv6 takes IPv4 too
+	}
+	return own.Unmap() == address.WithZone("")
+}
+
+// ReadSockets reads /proc/net/udp, udp6, tcp and tcp6 (proc(5)), and looks for the owners in /proc/*/fd.
+func ReadSockets() (all []Socket, err error) {
+	for _, network := range []string{"udp", "udp6", "tcp", "tcp6"} {
+		path := "/proc/net/" + network
 		f, err := os.Open(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // a kernel without that family
@@ -43,7 +60,8 @@ func readSockets() (all []Socket, err error) {
 		lines := bufio.NewScanner(f)
 		lines.Scan() // the heading
 		for lines.Scan() {
-			if s, ok := parseSocket(lines.Text()); ok {
+			if s, listens, ok := parseSocket(lines.Text()); ok && (listens || network[0] == 'u') {
+				s.Network = network[:3]
 				all = append(all, s)
 			}
 		}
@@ -56,16 +74,17 @@ func readSockets() (all []Socket, err error) {
 	return all, nil
 }
 
-// parseSocket reads a line: number, local address, remote address, and the inode as the tenth word.
-func parseSocket(line string) (s Socket, ok bool) {
+// parseSocket reads a line: number, local address, remote address, state, and the inode as the tenth word.
+func parseSocket(line string) (s Socket, listens, ok bool) {
 	words := strings.Fields(line)
 	if len(words) < 10 {
-		return s, false
+		return s, false, false
 	}
+	const listening = "0A"
 	s.Local, ok = parseHexAddress(words[1])
 	inode, err := strconv.ParseUint(words[9], 10, 64)
 	s.Inode = inode
-	return s, ok && err == nil
+	return s, words[3] == listening, ok && err == nil
 }
 
 // parseHexAddress reads 0100007F:CA6C, whose address is of words of four bytes in the machine's own order.
@@ -115,26 +134,37 @@ func programOf(pid int) string {
 	return strings.TrimSpace(string(comm))
 }
 
-// checkPort: before `up` the port must be free, and while the tunnel is up it must be the tunnel's.
+// checkPort: before `up` the ports must be free.
 func checkPort(m *Machine, t *Tunnel) []Finding {
-	if t.Status != nil || t.File == nil || t.File.Interface.ListenPort == nil || *t.File.Interface.ListenPort == 0 {
+	if t.Status != nil || t.File == nil {
 		return nil
 	}
-	port := *t.File.Interface.ListenPort
+	in := &t.File.Interface
+	var found []Finding
+	if in.ListenPort != nil && *in.ListenPort != 0 {
+		found = t.checkPort(m, "udp", "ListenPort", "Endpoint", *in.ListenPort)
+	}
+	if in.ListenTCP != 0 {
+		found = append(found, t.checkPort(m, "tcp", "ListenTCP", "EndpointTCP", in.ListenTCP)...)
+	}
+	return found
+}
+
+func (t *Tunnel) checkPort(m *Machine, network, key, endpoint string, port uint16) []Finding {
 	for _, s := range m.Sockets {
-		if s.Local.Port() != port {
-			continue
+		if !s.Overlaps(network, t.File.Interface.ListenAddress, port) || t.File.Interface.BindDevice != "" {
+			continue // with a device of its own it may be free all the same
 		}
 		f := Finding{
-			ID: "port_taken", What: fmt.Sprintf("UDP port %d is taken by %s", port, s.owner()),
-			Evidence: []Evidence{{"/proc/net/udp", fmt.Sprintf("%s, inode %d", s.Local, s.Inode)}},
-			Remedies: []Remedy{{Why: fmt.Sprintf("%s: another ListenPort (and in the Endpoint of the peers), or end that program", t.Path)}},
+			ID: "port_taken", What: fmt.Sprintf("%s port %d is taken by %s", strings.ToUpper(network), port, s.owner()),
+			Evidence: []Evidence{{"/proc/net/" + network, fmt.Sprintf("%s, inode %d", s.Local, s.Inode)}},
+			Remedies: []Remedy{{Why: fmt.Sprintf("%s: another %s (and in the %s of the peers), or end that program", t.Path, key, endpoint)}},
 		}
 		if s.PID != 0 {
 			f.Evidence = append(f.Evidence, Evidence{fmt.Sprintf("/proc/%d/fd", s.PID), fmt.Sprintf("socket:[%d]", s.Inode)})
 			f.Remedies = append(f.Remedies, Remedy{fmt.Sprintf("kill %d", s.PID), "ends it, if nobody needs it"})
 		} else {
-			f.Remedies = append(f.Remedies, Remedy{"sudo ss -lunp", "shows which it is"})
+			f.Remedies = append(f.Remedies, Remedy{"sudo ss -ltunp", "shows which it is"})
 		}
 		return one(f)
 	}

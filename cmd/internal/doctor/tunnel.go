@@ -30,15 +30,32 @@ type Tunnel struct {
 // Peer is one of the tunnel's, by the file and the running tunnel together.
 type Peer struct {
 	Title      string
-	Configured string                // the Endpoint of the file; "": none
-	Resolved   netip.AddrPort        // what that is now
-	ResolveErr error                 // why it can't be resolved
+	Configured []Named               // the endpoints of the file, those for TCP behind the others
 	Status     *transport.PeerStatus // nil: the tunnel does not run, or does not know the peer
 	AllowedIPs []netip.Prefix
 	Endpoint   netip.AddrPort // where packets go, or would go; the zero AddrPort: not known
 	Way        Way            // of sealed packets; of no meaning without an Endpoint
 	Unmarked   Way            // of other packets to that address
 	Silent     bool           // who is next on the way does not tell his hardware address: he is not there, or the cable is not
+}
+
+// Named is an endpoint of a file.
+type Named struct {
+	Key      string // Endpoint or EndpointTCP
+	Endpoint string // as the file has it
+	Now      []netip.AddrPort
+	Err      error // why it can't be resolved
+}
+
+// named are the endpoints that the file has of a peer.
+func named(p *conf.Peer) (all []Named) {
+	for _, e := range p.Endpoints {
+		all = append(all, Named{Key: "Endpoint", Endpoint: e})
+	}
+	for _, e := range p.EndpointsTCP {
+		all = append(all, Named{Key: "EndpointTCP", Endpoint: e})
+	}
+	return all
 }
 
 // Network is a prefix of a peer's allowed IPs, and the ways to some addresses in it.
@@ -81,11 +98,12 @@ func (t *Tunnel) Read(ctx context.Context, m *Machine) {
 	defer cancel()
 	for i := range t.Peers {
 		p := &t.Peers[i]
-		if p.Configured != "" {
-			p.Resolved, p.ResolveErr = conf.ResolveEndpoint(ctx, t.Lookup, p.Configured)
-		}
-		if !p.Endpoint.IsValid() {
-			p.Endpoint = p.Resolved
+		for j := range p.Configured {
+			n := &p.Configured[j]
+			n.Now, n.Err = conf.ResolveEndpoint(ctx, t.Lookup, n.Endpoint)
+			if !p.Endpoint.IsValid() && len(n.Now) > 0 {
+				p.Endpoint = n.Now[0]
+			}
 		}
 		if p.Endpoint.IsValid() {
 			p.Way = readWay(p.Endpoint.Addr(), t.mark(), netip.Addr{})
@@ -121,7 +139,7 @@ func (t *Tunnel) gatherPeers() {
 		if t.File != nil {
 			for i := range t.File.Peers {
 				p := &t.File.Peers[i]
-				t.Peers = append(t.Peers, Peer{Title: p.Title(), Configured: p.Endpoint, AllowedIPs: p.AllowedIPs})
+				t.Peers = append(t.Peers, Peer{Title: p.Title(), Configured: named(p), AllowedIPs: p.AllowedIPs})
 			}
 		}
 		return
@@ -133,9 +151,9 @@ func (t *Tunnel) gatherPeers() {
 			p.Title = s.PublicKey.String()
 		}
 		if t.File != nil {
-			for _, f := range t.File.Peers {
-				if f.PublicKey == s.PublicKey {
-					p.Configured = f.Endpoint
+			for i := range t.File.Peers {
+				if f := &t.File.Peers[i]; f.PublicKey == s.PublicKey {
+					p.Configured = named(f)
 				}
 			}
 		}
@@ -170,7 +188,7 @@ func (t *Tunnel) serves() bool {
 		return false
 	}
 	for _, p := range t.File.Peers {
-		if p.Endpoint == "" {
+		if len(p.Endpoints)+len(p.EndpointsTCP) == 0 {
 			return true
 		}
 	}

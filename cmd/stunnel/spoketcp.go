@@ -1,0 +1,28 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"stunnel/device/netconf/statedir"
+)
+
+// spokeTCP are the peers of a tunnel whose messages have ever come over TCP: where the file does not say what may carry them,
+// TCP is tried too. It outlives a boot as lastGood does.
+type spokeTCP struct {
+	path  string
+	peers map[string]bool // by their public keys, as files have them
+}
+
+// openSpokeTCP reads what an earlier tunnel of that name has kept. What can't be read is as good as nothing.
+func openSpokeTCP(dir, name string) *spokeTCP {
+	s := &spokeTCP{path: filepath.Join(dir, name+".tcp"), peers: make(map[string]bool)}
+	var keys []string
+	if text, err := os.ReadFile(s.path); err == nil && statedir.Check(dir) == nil && json.Unmarshal(text, &keys) == nil {
+		for _, k := range keys {
+			s.peers[k] = true
+		}
+	}
+	return s
+}
