@@ -239,8 +239,12 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p.endpointsTCP.Store(&to)
 		t.remember(p)
 	}
-	if c.Endpoint != nil {
-		if p.setEndpoint(*c.Endpoint) && t.isUp() {
+	endpoint := c.Endpoint
+	if endpoint == nil && c.Endpoints != nil && len(*c.Endpoints) > 0 && !p.endpoint().IsValid() {
+		endpoint = &(*c.Endpoints)[0]
+	}
+	if endpoint != nil {
+		if p.setEndpoint(*endpoint) && t.isUp() {
 			p.begin(t.now())
 		}
 	}
@@ -367,6 +371,9 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	}
 	if at := p.lastHandshake.Load(); at != 0 {
 		s.LastHandshake = time.Unix(0, at)
+	}
+	if current := p.sessions.current.Load(); current != nil && current.probed() {
+		s.PathMTU = int(p.probes.passes.Load())
 	}
 	s.RoundTrip, s.EchoesSent, s.EchoesLost = p.echoes.summary(t.now())
 	p.mu.Lock()

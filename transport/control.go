@@ -63,6 +63,11 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 		if probe, ok = extension.ParseProbe(body); ok {
 			s.answerProbe(probe, from, now)
 		}
+	case extension.TypeProbeReply:
+		var probe extension.Probe
+		if probe, ok = extension.ParseProbeReply(body); ok {
+			p.hearProbeReply(s, probe, now)
+		}
 	case extension.TypeGoodbye:
 		r.forward(p, now) // what came before it, or that teaches us stations which are gone
 		var instance extension.Instance

@@ -273,6 +273,9 @@ func (p *peer) hearHello(s *session, flags extension.Flags, body []byte, now tim
 	} else if p.tunnel.lan != nil {
 		p.tunnel.lan.watch(now)
 	}
+	if current := p.sessions.current.Load(); current != nil && p.probes.busy.Load() {
+		p.armProbe(current, now)
+	}
 	if p.staging.n.Load() > 0 { // it has waited for this, where extensions are required
 		p.sendStaged(now)
 	}

@@ -177,6 +177,7 @@ func (r *receiver) accept(s *session, now time.Duration) {
 	if data > 0 && p.sessions.current.Load() != nil { // else it was said behind a goodbye
 		p.dataReceived(now)
 		p.wantEcho(s, now)
+		p.wantProbe(s, now)
 		p.sayHelloAgain(now)
 	}
 	if r.greeted {

@@ -21,7 +21,8 @@ const (
 //  4. Under the peer's session, if there is one (send.go): counters for the
 //     whole run, padding, sealing straight into trains, one send per train.
 //  5. Without one the run is copied and staged, and a handshake asked for.
-//  6. What belongs to no peer is answered with an ICMP unreachable.
+//  6. What belongs to no peer is answered with an ICMP unreachable; the sender of
+//     what is longer than the path carries is told how much does (toobig.go).
 //
 // Frames go another way in the second step (outboundframes.go).
 
@@ -74,6 +75,7 @@ func (l *lane) outbound(first, rest [][]byte, partial []bool, now time.Duration)
 			p.drops.add(dropNoEndpoint, end-start)
 			l.refuse(first[start:end], rest[start:end], partial[start:end], now)
 		default:
+			l.answerTooBig(p, first[start:end], rest[start:end], partial[start:end], now)
 			l.sendApart(p, sock, first[start:end], rest[start:end], partial[start:end], now)
 		}
 		start = end

@@ -35,6 +35,7 @@ type peer struct {
 	staging             staging
 	sessions            sessions
 	echoes              echoes
+	probes              pathProbes
 	policy              atomic.Uint32 // Extensions
 	news                tokenBucket   // lines of the log that the peer can cause
 	wholes              openWholes
@@ -87,6 +88,7 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	if t.lan != nil {
 		p.port = newPort(t, p)
 	}
+	p.probes.due.Store(int64(never))
 	p.timers.place = -1
 	p.timers.check.Store(int64(never))
 	p.mayInitiate()
@@ -230,33 +232,6 @@ func (p *peer) move(s *session, to socket.Path) {
 		p.mover.Store(s.serial)
 		p.setPath(to)
 	}
-}
-
-const (
-	usualMTU     = 1500 // of a path of which nothing is known
-	leastCarried = 64   // on a path for less, nothing is cut
-)
-
-// measurePath finds out how much a message on the path to remote may carry. It
-// asks the system, so not for each packet: handshakes call it.
-func (p *peer) measurePath(remote netip.AddrPort) {
-	mtu := 0
-	if ask := p.tunnel.pathMTU; ask != nil {
-		mtu = ask(remote.Addr(), p.tunnel.mark.Load())
-	}
-	if mtu <= 0 {
-		mtu = usualMTU
-	}
-	const ipv4, ipv6, udp = 20, 40, 8
-	header := ipv6
-	if remote.Addr().Unmap().Is4() {
-		header = ipv4
-	}
-	carries := min(mtu, maxWhole) - header - udp - crypto.TransportOverhead
-	if carries < leastCarried {
-		carries = 0
-	}
-	p.carries.Store(int32(carries))
 }
 
 // endpoint is where packets go now; the zero AddrPort: not known.

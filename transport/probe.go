@@ -34,8 +34,7 @@ func (s *session) sendExactly(message []byte, path socket.Path, now time.Duratio
 	}
 	l.plain = append(l.plain[:0], crypto.Plaintext{First: message})
 	l.out = s.Seal(l.out[:0], counter, l.plain)
-	path.Whole = true
-	s.peer.transmit(s.peer.tunnel.controlSocket(), l.out, len(l.out), &path)
+	s.peer.transmit(s.peer.tunnel.controlSocket(), l.out, len(l.out), &path, true)
 	if s.may(understands) {
 		s.peer.sent(s, [][]byte{nil}, now)
 	}

@@ -126,7 +126,7 @@ func padding(length, mtu int) int {
 // transmit cuts out into trains, runs of equal messages of which the last may
 // be shorter, and sends each.
 func (l *sealer) transmit(s *session, sock Socket) {
-	p, path := s.peer, s.way()
+	p, path, whole := s.peer, s.way(), s.whole()
 	if path == nil {
 		p.drops.add(dropNoEndpoint, len(l.plain))
 		return
@@ -144,7 +144,10 @@ func (l *sealer) transmit(s *session, sock Socket) {
 				break
 			}
 		}
-		p.transmit(sock, rest[:bytes], size, path)
+		if size > largeMessage && path.Stream == nil {
+			p.sentLarge()
+		}
+		p.transmit(sock, rest[:bytes], size, path, whole)
 		rest = rest[bytes:]
 	}
 }
@@ -161,6 +164,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
 			p.wantEcho(s, now)
+			p.wantProbe(s, now)
 			break
 		}
 	}
@@ -253,13 +257,13 @@ func (p *peer) sendSealed(message []byte, stream *socket.Path) {
 		path = p.path.Load()
 	}
 	if path != nil {
-		p.transmit(p.tunnel.controlSocket(), message, len(message), path)
+		p.transmit(p.tunnel.controlSocket(), message, len(message), path, false)
 	}
 }
 
 // transmit sends a train and counts it. size is the length of its messages but
-// the last, which may be shorter.
-func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path) {
+// the last, which may be shorter. whole: over UDP they pass whole, or not at all.
+func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, whole bool) {
 	var err error
 	switch {
 	case sock == nil:
@@ -268,11 +272,18 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path) 
 	case path.Stream != nil:
 		err = path.Stream.Send(train, size)
 	default:
-		err = sock.Send(train, size, *path)
+		to := *path
+		to.Whole = whole
+		err = sock.Send(train, size, to)
 	}
 	switch {
 	case errors.Is(err, socket.ErrLocalGone):
 		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
+	case errors.Is(err, socket.ErrTooLong):
+		if p.tooLong(size) {
+			p.drops.add(dropTooLarge, (len(train)+size-1)/size)
+		}
+		return
 	case errors.Is(err, socket.ErrStalled):
 		p.drops.add(dropStalled, (len(train)+size-1)/size)
 		return

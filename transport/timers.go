@@ -67,6 +67,7 @@ type timers struct {
 	hello timer // ours is to be said, or said again
 	lapse timer // the peer should have said one
 	echo  timer
+	probe timer // of the path, while there is data
 
 	anotherKeepalive atomic.Bool  // more data came while keepalive was running
 	rekeyedOnReceive atomic.Bool  // at most one such rekey per session
@@ -148,7 +149,7 @@ func (p *peer) handshakeComplete() {
 // all yields the timers that the loop waits for.
 func (t *timers) all(yield func(*timer) bool) {
 	for _, one := range [...]*timer{
-		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.path, &t.hello, &t.lapse, &t.echo,
+		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.path, &t.hello, &t.lapse, &t.echo, &t.probe,
 	} {
 		if !yield(one) {
 			return
@@ -170,6 +171,7 @@ func (p *peer) stopTimers() {
 func (p *peer) expire(now time.Duration) {
 	t := &p.timers
 	if t.retransmit.fired(now) {
+		p.tunnel.missed(p.publicKey)
 		p.retry(now)
 	}
 	if t.newHandshake.fired(now) {
@@ -212,6 +214,9 @@ func (p *peer) expire(now time.Duration) {
 	}
 	if t.echo.fired(now) {
 		p.sendEcho(now)
+	}
+	if t.probe.fired(now) {
+		p.sendProbe(now)
 	}
 }
 

@@ -101,6 +101,9 @@ type Options struct {
 	// this mark; 0: not known. Packets that are longer, sealed, leave in fragments
 	// where the peer takes them. nil: 1500.
 	PathMTU func(remote netip.Addr, mark uint32) int
+	// Unanswered is told each time that a handshake with a peer has had no answer, until the tunnel gives up or has one.
+	// It must not block; nil: nobody wants to know.
+	Unanswered func(peer crypto.PublicKey)
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -121,7 +124,8 @@ type Tunnel struct {
 	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
 
 	pathMTU func(remote netip.Addr, mark uint32) int
-	version string      // fit for a hello
+	version string // fit for a hello
+	missed  func(peer crypto.PublicKey)
 	trusted atomic.Bool // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
@@ -199,6 +203,7 @@ func New(o Options) *Tunnel {
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
 		version:    extension.FitVersion(o.Version),
+		missed:     o.Unanswered,
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
 	for i := range t.clues {
@@ -212,6 +217,9 @@ func New(o Options) *Tunnel {
 	}
 	if t.wall == nil {
 		t.wall = time.Now
+	}
+	if t.missed == nil {
+		t.missed = func(crypto.PublicKey) {}
 	}
 	if t.log == nil {
 		t.log = slog.New(slog.DiscardHandler)

@@ -14,6 +14,9 @@ const (
 	protocolICMP   = 1
 	protocolICMPv6 = 58
 
+	dontFragment = 0x40 // in the byte of an IPv4 header that has the flags
+	leastIPv6MTU = 1280
+
 	// An error quotes as much of its cause as fits (RFC 1812 §4.3.2.3, RFC 4443 §2.4 (c)).
 	maxICMPv4Error = 576
 	maxICMPv6Error = 1280
@@ -30,19 +33,54 @@ const (
 // device: the kernel takes a packet that comes in with one of its own IPv4 addresses as the source for a martian, and
 // drops it, while the unreachable address passes the reverse path filter, because it is routed to that device.
 func unreachable(dst, packet []byte, from4, from6 netip.Addr) []byte {
+	return icmpError{type4: 3, code4: 1, type6: 1, code6: 3}.about(dst, packet, from4, from6)
+}
+
+// tooBig appends to dst the ICMP error that tells the sender of an inner packet to send none that is longer than mtu
+// bytes: fragmentation needed (type 3, code 4, RFC 1191 §4) for IPv4 that must not be fragmented, packet too big (type 2)
+// for IPv6, which is never told less than its least MTU, 1280. It returns nil where unreachable would, and for what is
+// not too long, or may be fragmented.
+func tooBig(dst, packet []byte, mtu int, from4, from6 netip.Addr) []byte {
+	if !isTooBig(packet, len(packet), mtu) {
+		return nil
+	}
+	if packet[0]>>4 == 6 {
+		mtu = max(mtu, leastIPv6MTU)
+	}
+	return icmpError{type4: 3, code4: 4, type6: 2, mtu: mtu}.about(dst, packet, from4, from6)
+}
+
+// isTooBig says whether a packet of length bytes that begins with b is one to tell of that it is longer than mtu.
+func isTooBig(b []byte, length, mtu int) bool {
+	if len(b) < ipv4HeaderSize || length <= mtu {
+		return false
+	}
+	if b[0]>>4 == 6 {
+		return length > leastIPv6MTU
+	}
+	return b[6]&dontFragment != 0
+}
+
+// icmpError is what an error says: in IPv4, in IPv6, and, of what is too long, how much is not.
+type icmpError struct {
+	type4, code4, type6, code6 byte
+	mtu                        int
+}
+
+func (e icmpError) about(dst, packet []byte, from4, from6 netip.Addr) []byte {
 	if len(packet) == 0 {
 		return nil
 	}
 	switch packet[0] >> 4 {
 	case 4:
-		return unreachable4(dst, packet, from4)
+		return e.about4(dst, packet, from4)
 	case 6:
-		return unreachable6(dst, packet, from6)
+		return e.about6(dst, packet, from6)
 	}
 	return nil
 }
 
-func unreachable4(dst, packet []byte, from netip.Addr) []byte {
+func (e icmpError) about4(dst, packet []byte, from netip.Addr) []byte {
 	if len(packet) < ipv4HeaderSize {
 		return nil
 	}
@@ -73,7 +111,8 @@ func unreachable4(dst, packet []byte, from netip.Addr) []byte {
 		64, protocolICMP, 0, 0)
 	dst = append(dst, remote[:]...)
 	dst = append(dst, local[:]...)
-	dst = append(dst, 3, 1, 0, 0, 0, 0, 0, 0)
+	dst = append(dst, e.type4, e.code4, 0, 0, 0, 0)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(e.mtu))
 	dst = append(dst, quote...)
 
 	answer := dst[start:]
@@ -84,7 +123,7 @@ func unreachable4(dst, packet []byte, from netip.Addr) []byte {
 	return dst
 }
 
-func unreachable6(dst, packet []byte, from netip.Addr) []byte {
+func (e icmpError) about6(dst, packet []byte, from netip.Addr) []byte {
 	if len(packet) < ipv6HeaderSize {
 		return nil
 	}
@@ -113,7 +152,8 @@ func unreachable6(dst, packet []byte, from netip.Addr) []byte {
 	dst = append(dst, 0x60, 0, 0, 0, 0, 0, protocolICMPv6, 64)
 	dst = append(dst, remote[:]...)
 	dst = append(dst, local[:]...)
-	dst = append(dst, 1, 3, 0, 0, 0, 0, 0, 0)
+	dst = append(dst, e.type6, e.code6, 0, 0)
+	dst = binary.BigEndian.AppendUint32(dst, uint32(e.mtu))
 	dst = append(dst, quote...)
 
 	answer := dst[start:]

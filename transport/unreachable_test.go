@@ -136,3 +136,48 @@ func FuzzTheAnswerIsNeverAnsweredAndNeverTooLong(f *testing.F) {
 		}
 	})
 }
+
+func TestTheSenderOfAPacketThatIsTooLongIsToldHowMuchIsNot(t *testing.T) {
+	keep := func(p []byte) []byte { p[6] = dontFragment; return p }
+	for name, c := range map[string]struct {
+		packet []byte
+		mtu    int
+		told   int // 0: nothing
+	}{
+		"IPv4 that must not be fragmented": {keep(ipv4Packet("10.0.0.1", "10.9.9.9", 6, make([]byte, 1400))), 1220, 1220},
+		"IPv4 that may":                    {ipv4Packet("10.0.0.1", "10.9.9.9", 6, make([]byte, 1400)), 1220, 0},
+		"IPv4 that just fits":              {keep(ipv4Packet("10.0.0.1", "10.9.9.9", 6, make([]byte, 1200))), 1220, 0},
+		"IPv4, one byte too many":          {keep(ipv4Packet("10.0.0.1", "10.9.9.9", 6, make([]byte, 1201))), 1220, 1220},
+		"IPv6":                             {ipv6Packet("fd00::1", "fd00::9", 6, make([]byte, 1360)), 1320, 1320},
+		"IPv6 where less than 1280 fits":   {ipv6Packet("fd00::1", "fd00::9", 6, make([]byte, 1241)), 1200, 1280},
+		"IPv6 of 1280":                     {ipv6Packet("fd00::1", "fd00::9", 6, make([]byte, 1240)), 1200, 0},
+		"an ICMP error":                    {keep(ipv4Packet("10.0.0.1", "10.9.9.9", 1, append([]byte{3, 1}, make([]byte, 1400)...))), 1220, 0},
+		"an ICMPv6 error":                  {ipv6Packet("fd00::1", "fd00::9", 58, append([]byte{1, 3}, make([]byte, 1400)...)), 1220, 0},
+		"to multicast":                     {keep(ipv4Packet("10.0.0.1", "239.1.1.1", 17, make([]byte, 1400))), 1220, 0},
+		"a header cut short":               {keep(ipv4Packet("10.0.0.1", "10.9.9.9", 17, make([]byte, 1400)))[:19], 1220, 0},
+		"half a header":                    {make([]byte, 19), 10, 0},
+		"nothing":                          {nil, 0, 0},
+	} {
+		answer := tooBig(nil, c.packet, c.mtu, netip.Addr{}, netip.Addr{})
+		if c.told == 0 {
+			if answer != nil {
+				t.Errorf("%s is answered: %x", name, answer)
+			}
+			continue
+		}
+		if len(answer) < 56 {
+			t.Errorf("%s is answered by %d bytes", name, len(answer))
+			continue
+		}
+		message, kind, at := answer[20:], []byte{3, 4}, 6
+		if answer[0]>>4 == 6 {
+			message, kind = answer[40:], []byte{2, 0}
+		}
+		if !bytes.Equal(message[:2], kind) || int(binary.BigEndian.Uint16(message[at:])) != c.told || !bytes.HasPrefix(c.packet, message[8:]) {
+			t.Errorf("%s is answered by %x, want type and code %v and %d", name, message[:8], kind, c.told)
+		}
+		if tooBig(nil, answer, 40, netip.Addr{}, netip.Addr{}) != nil {
+			t.Errorf("%s: the answer is answered", name)
+		}
+	}
+}

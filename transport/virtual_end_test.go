@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -225,7 +226,8 @@ func (e *end) say6(other *end, text string) {
 }
 
 // heard returns the texts that came out of e's device since last asked. Every
-// packet must be whole and unpadded. ICMP messages are told as "icmp T/C".
+// packet must be whole and unpadded. ICMP messages are told as "icmp T/C",
+// with what fits if they are about that.
 func (e *end) heard() []string {
 	e.w.t.Helper()
 	e.w.settle()
@@ -236,7 +238,11 @@ func (e *end) heard() []string {
 		case err != nil:
 			e.w.t.Errorf("%s was given a broken packet: %v: %x", e.name, err, b[:min(len(b), 60)])
 		case p.ICMP():
-			texts = append(texts, fmt.Sprintf("icmp %d/%d", p.Type, p.Code))
+			text := fmt.Sprintf("icmp %d/%d", p.Type, p.Code)
+			if p.Type == 3 && p.Code == 4 || p.Type == 2 {
+				text += fmt.Sprint(" mtu ", binary.BigEndian.Uint16(p.Payload[6:]))
+			}
+			texts = append(texts, text)
 		default:
 			texts = append(texts, string(p.Payload))
 		}

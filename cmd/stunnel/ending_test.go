@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"stunnel/crypto"
 )
 
 // waiting is a hook that tells by fifo that it runs and then waits for ever, with a child that does so too.
@@ -30,13 +28,6 @@ func (b *box) fifo(name string) (path string, runs func()) {
 			b.t.Fatal(err)
 		}
 	}
-}
-
-func TestTheWaitForANameHasALimitThatIsSaid(t *testing.T) {
-	b := newBox(t)
-	p := b.start([]string{"WG_ENDPOINT_RESOLUTION_RETRIES=3"}, "stunnel", "up", b.file("peer.conf", "[Interface]\nPrivateKey = "+crypto.NewPrivateKey().Base64()+
-		"\n[Peer]\nPublicKey = "+crypto.NewPrivateKey().Public().String()+"\nEndpoint = vpn.example.com:1\nAllowedIPs = 10.0.0.2/32\n"))
-	p.wants(1, "still trying for 4 s or a little more", "vpn.example.com", "hint: an address needs no name server; WG_ENDPOINT_RESOLUTION_RETRIES=infinity")
 }
 
 func TestASecondSignalStopsTheHookThatRunsAndNoOther(t *testing.T) {

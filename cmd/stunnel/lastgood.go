@@ -4,9 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"stunnel/device/netconf/statedir"
 )
@@ -15,30 +17,32 @@ import (
 // name server can be reached, as when a machine starts behind its own kill switch.
 type lastGood struct {
 	path  string
-	found map[string][]netip.AddrPort // by the endpoint as the file has it
+	found map[string][]netip.Addr // by the name
 }
 
 const lastGoodDir = "/var/lib/stunnel"
 
 // openLastGood reads what an earlier tunnel of that name has kept. What can't be read is as good as nothing.
 func openLastGood(dir, name string) *lastGood {
-	l := &lastGood{path: filepath.Join(dir, name+".endpoints"), found: make(map[string][]netip.AddrPort)}
+	l := &lastGood{path: filepath.Join(dir, name+".endpoints"), found: make(map[string][]netip.Addr)}
 	if text, err := os.ReadFile(l.path); err == nil && statedir.Check(dir) == nil {
 		if json.Unmarshal(text, &l.found) != nil || l.found == nil {
-			l.found = make(map[string][]netip.AddrPort)
+			l.found = make(map[string][]netip.Addr)
 		}
 	}
 	return l
 }
 
-// keep remembers the addresses of the endpoints that have names, and forgets all others. now has them by the endpoint as the
-// file has it.
-func (l *lastGood) keep(now map[string][]netip.AddrPort) error {
-	found := make(map[string][]netip.AddrPort)
-	for endpoint, addrs := range now {
-		if _, err := netip.ParseAddrPort(endpoint); err != nil && len(addrs) > 0 {
-			found[endpoint] = addrs
+// keep remembers the addresses of names, and forgets all others. If they are the same as before nothing is written.
+func (l *lastGood) keep(now map[string][]netip.Addr) error {
+	found := make(map[string][]netip.Addr)
+	for host, addrs := range now {
+		if len(addrs) > 0 {
+			found[host] = addrs
 		}
+	}
+	if maps.EqualFunc(found, l.found, slices.Equal) {
+		return nil
 	}
 	l.found = found
 	if len(found) == 0 {

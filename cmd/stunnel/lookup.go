@@ -78,49 +78,61 @@ func (l *lookups) servers() []netip.Addr {
 	return now
 }
 
-// lookup is net.Resolver.LookupNetIP. What one server does not know, none does; one that does not answer is passed over.
+// lookup is net.Resolver.LookupNetIP.
 func (l *lookups) lookup(ctx context.Context, network, host string) ([]netip.Addr, error) {
+	addrs, _, err := l.find(ctx, network, host)
+	return addrs, err
+}
+
+// find is lookup, and tells how long the answer is to hold; 0: that is not known. What one server does not know, none does; one
+// that does not answer is passed over.
+func (l *lookups) find(ctx context.Context, network, host string) ([]netip.Addr, time.Duration, error) {
 	servers := l.servers()
 	if len(servers) == 0 {
 		return l.ask(ctx, netip.Addr{}, false, network, host) // it may be in /etc/hosts
 	}
 	var errs []error
 	for _, s := range servers {
-		addrs, err := l.ask(ctx, s, len(servers) > 1, network, host)
+		addrs, life, err := l.ask(ctx, s, len(servers) > 1, network, host)
 		var unknown *net.DNSError
 		if err == nil || errors.As(err, &unknown) && unknown.IsNotFound {
-			return addrs, err
+			return addrs, life, err
 		}
 		errs = append(errs, err)
 		if ctx.Err() != nil {
 			break
 		}
 	}
-	return nil, errs[len(errs)-1]
+	return nil, 0, errs[len(errs)-1]
 }
 
 var errNoServer = errors.New("the machine has no name server but the tunnel's own")
 
 // ask asks one server, or none.
-func (l *lookups) ask(ctx context.Context, server netip.Addr, hurry bool, network, host string) ([]netip.Addr, error) {
+func (l *lookups) ask(ctx context.Context, server netip.Addr, hurry bool, network, host string) ([]netip.Addr, time.Duration, error) {
 	if hurry {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, serverTime)
 		defer cancel()
 	}
 	d := net.Dialer{Control: l.control}
+	var lives lives
 	r := net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		if !server.IsValid() {
 			return nil, errNoServer
 		}
-		return d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
+		c, err := d.DialContext(ctx, network, netip.AddrPortFrom(server, 53).String())
+		if udp, ok := c.(*net.UDPConn); ok {
+			return &answering{udp, &lives}, err
+		}
+		return c, err
 	}}
 	addrs, err := r.LookupNetIP(ctx, network, host)
 	var failed *net.DNSError
 	if errors.As(err, &failed) && failed.Server != "" {
 		failed.Server = netip.AddrPortFrom(server, 53).String() // the resolver knows that of resolv.conf only
 	}
-	return addrs, err
+	return addrs, lives.shortest(), err
 }
 
 // control marks a socket.

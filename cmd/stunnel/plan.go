@@ -110,7 +110,7 @@ func (p *plan) engine() {
 	for i := range p.file.Peers {
 		p.tell("peer", "%s", describePeer(&p.file.Peers[i]))
 	}
-	p.do(func(ctx context.Context, u *upward) error { return u.configure(ctx) })
+	p.do(func(_ context.Context, u *upward) error { return u.configure() })
 }
 
 // listeningText says at which addresses and by which interface the ports are reached, if not by all.

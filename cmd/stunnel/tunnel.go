@@ -17,7 +17,6 @@ import (
 	"stunnel/device"
 	"stunnel/device/netconf"
 	"stunnel/transport"
-	"stunnel/transport/socket"
 )
 
 // Why a tunnel ends, when nothing went wrong.
@@ -37,11 +36,13 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
-	offload bool          // at the sockets; the device has been told
-	bridged bool          // the device is to be a port of a bridge
-	narrow  sync.Once     // says that bursts could not be limited
-	lost    sync.Map      // names of offloads whose loss was told
-	mark    atomic.Uint32 // of its own packets, if it may not change; 0: it may
+	offload bool                  // at the sockets; the device has been told
+	bridged bool                  // the device is to be a port of a bridge
+	narrow  sync.Once             // says that bursts could not be limited
+	lost    sync.Map              // names of offloads whose loss was told
+	full    atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
+	mark    atomic.Uint32         // of its own packets, if it may not change; 0: it may
+	names   atomic.Pointer[names] // of endpoints; nil: there are none
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -76,8 +77,8 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 		queues = append(queues, q)
 	}
 	t.engine = transport.New(transport.Options{
-		Queues: queues, Listen: t.listen, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
-		Version: version, Now: newBootClock().now, Log: engineLog,
+		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
+		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered,
 	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
@@ -131,6 +132,13 @@ func (t *running) serve(l *net.UnixListener) (leave func()) {
 		watched.Wait()
 		mute()
 		served.Wait()
+	}
+}
+
+// unanswered hears that a peer does not answer.
+func (t *running) unanswered(peer crypto.PublicKey) {
+	if n := t.names.Load(); n != nil {
+		n.unanswered(peer)
 	}
 }
 
@@ -251,25 +259,5 @@ func (t *running) tellLanes(wanted int) {
 		t.log.Warn("fewer lanes than wanted: the interface was made by somebody else, with one queue", "lanes", got, "wanted", wanted)
 	case got > 1 && !t.device.Steered():
 		t.log.Info("flows to one peer share a lane: the kernel takes no program that spreads them", "lanes", got)
-	}
-}
-
-// listen is socket.Listen as the engine wants it.
-func (t *running) listen(port uint16, n int, mark uint32) ([]transport.Socket, error) {
-	open, err := socket.Listen(port, n, socket.Options{Mark: mark, NoOffload: !t.offload, Lost: t.lose})
-	if err != nil {
-		return nil, err
-	}
-	sockets := make([]transport.Socket, len(open))
-	for i, s := range open {
-		sockets[i] = s
-	}
-	return sockets, nil
-}
-
-// lose says once that an offload of the sockets was given up.
-func (t *running) lose(offload, why string) {
-	if _, told := t.lost.LoadOrStore(offload, true); !told {
-		t.log.Warn("an offload is given up", "offload", offload, "why", why)
 	}
 }

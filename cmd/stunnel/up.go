@@ -128,6 +128,7 @@ type upward struct {
 	rules         []*netconf.Rule
 	tables        []netconf.Tabled
 	letRulesGo    func() // nil: they are not kept
+	letNamesGo    func() // nil: there are none
 
 	lookups *lookups      // of endpoints; set before they are needed
 	ownMark *netconf.Mark // of the tunnel's own packets; nil: it has none
@@ -221,6 +222,9 @@ func (u *upward) verdict(cause error) error {
 func (u *upward) undo(cause error) error {
 	if u.letRulesGo != nil {
 		u.letRulesGo()
+	}
+	if u.letNamesGo != nil {
+		u.letNamesGo()
 	}
 	err := u.journal.UndoBut(isKillSwitch)
 	u.tellNotes()

@@ -123,13 +123,14 @@ func (u *upward) engineUp() error {
 	return err
 }
 
-// configure gives the engine what the file says, the names of endpoints resolved.
-func (u *upward) configure(ctx context.Context) error {
+// configure gives the engine what the file says, the names of endpoints resolved as far as they can be.
+func (u *upward) configure() error {
 	u.lookups = newLookups(u.file, u.tunnel.engine)
-	found, err := u.resolve(ctx)
+	found, start, err := u.find()
 	if err != nil {
 		return err
 	}
+	defer start()
 	if err := u.tunnel.Configure(engineConfig(u.file, found, openSpokeTCP(lastGoodDir, u.file.Name))); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
 	}

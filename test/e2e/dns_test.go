@@ -140,22 +140,34 @@ func TestAnEndpointThatCannotBeResolvedIsWhereItWasLast(t *testing.T) {
 	t.Parallel()
 	r := newResolving(t, "")
 	up(r.alpha, r.alphaConf).Stop()
+	other := r.File("other/tun0.conf", strings.Replace(r.text(t), remote, "other.example.net", 1))
+	p := r.alpha.Start(binary, "up", other) // of which the server says that there is none
+	if status := p.Wait(); status != 1 || !strings.Contains(p.Output(), "other.example.net") {
+		t.Errorf("exit status %d: %s", status, p.Output())
+	}
 	r.outside.Kill()
-	once := []string{"WG_ENDPOINT_RESOLUTION_RETRIES=0"}
-	p := r.alpha.StartEnv(once, binary, "up", r.alphaConf)
+	p = r.alpha.Start(binary, "up", r.alphaConf)
 	p.Await(upSaid)
-	if out := p.Output(); !strings.Contains(out, "can't be resolved") || !strings.Contains(out, outerB+":51820") {
+	if out := p.Output(); !strings.Contains(out, "can't be resolved") || !strings.Contains(out, "address="+outerB) {
 		t.Errorf("up said %s", out)
 	}
 	ping(t, r.alpha, innerB, 1)
 	p.Stop()
+}
 
-	// Of a name that was never found nothing is known.
-	other := r.File("alpha/tun0.conf", strings.Replace(r.text(t), remote, "other.example.net", 1))
-	p = r.alpha.StartEnv(once, binary, "up", other)
-	if status := p.Wait(); status != 1 || !strings.Contains(p.Output(), "other.example.net") {
-		t.Errorf("exit status %d: %s", status, p.Output())
+func TestATunnelComesUpWithoutANameServerAndFindsItsPeerLater(t *testing.T) {
+	t.Parallel()
+	r := newResolving(t, "")
+	r.outside.Kill()
+	p := up(r.alpha, r.alphaConf)
+	p.Await("it is asked for again and again")
+	if _, err := r.alpha.Try("ping", "-c", "1", "-W", "1", innerB); err == nil {
+		t.Error("it has found its peer without a name server")
 	}
+	r.outside = r.beta.Start(tool("tool-dns", outerB, remote+"="+outerB)...)
+	r.outside.Await("asked " + remote)
+	ping(t, r.alpha, innerB, 1)
+	p.Stop()
 }
 
 func TestAKilledTunnelLeavesTheNameServersToTheNextDownOrUp(t *testing.T) {

@@ -14,6 +14,7 @@ type Host struct {
 	number  int
 	name    string
 
+	mtu       int // of what is sent whole; 0: any
 	addresses []netip.Addr
 	nat       *NAT
 	sockets   map[uint16][]*Socket
@@ -50,6 +51,21 @@ func (h *Host) SetAddresses(addresses ...netip.Addr) {
 	h.network.mu.Lock()
 	defer h.network.mu.Unlock()
 	h.addresses = slices.Clone(addresses)
+}
+
+// SetMTU changes that of the host's own network: what is longer and is to pass whole is not
+// sent, and the sender told. 0: anything is sent.
+func (h *Host) SetMTU(mtu int) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	h.mtu = mtu
+}
+
+// MTU is the one that SetMTU has set.
+func (h *Host) MTU() int {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	return h.mtu
 }
 
 // Listen opens n sockets on one port, as SO_REUSEPORT does: a remote's

@@ -2,6 +2,7 @@ package memnet
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"time"
 )
 
@@ -12,6 +13,8 @@ type Impairment struct {
 	Duplicate float64 // one extra copy, with a delay of its own
 	Corrupt   float64 // one bit of the datagram is flipped
 	Reorder   float64 // held back by ReorderBy, so that later ones overtake it
+
+	MTU int // of IP packets; longer ones are lost, and nobody is told; 0: any pass
 
 	Delay     time.Duration // of each datagram
 	Jitter    time.Duration // added to Delay, uniform between 0 and Jitter: reorders what is sent closer than that
@@ -71,6 +74,14 @@ func (l *link) decide() fate {
 		f.corrupt = bit
 	}
 	return f
+}
+
+// headers is the length of those of IP and UDP in front of a datagram for this address.
+func headers(to netip.Addr) int {
+	if to.Is4() {
+		return 28
+	}
+	return 48
 }
 
 func (l *link) delay() time.Duration {

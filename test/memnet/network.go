@@ -61,7 +61,7 @@ type Stats struct {
 	Duplicated  uint64 // extra copies
 	Delivered   uint64 // put into a socket's queue
 	Stopped     uint64 // by a tap
-	Lost        uint64 // by a link's Loss
+	Lost        uint64 // by a link's Loss, or longer than its MTU
 	Unreachable uint64 // no such address, or nobody listens on the port
 	Overflowed  uint64 // the socket's queue was full
 
@@ -154,8 +154,9 @@ func (n *Network) passTaps(seen *Transit) bool {
 func (n *Network) dispatch(sender *Host, f flight) {
 	f.sender = sender
 	receiver, _ := n.resolve(sender, f.to)
-	fate := n.link(sender, receiver).decide()
-	if len(fate.delays) == 0 {
+	l := n.link(sender, receiver)
+	fate := l.decide()
+	if len(fate.delays) == 0 || l.MTU > 0 && len(f.data)+headers(f.to.Addr()) > l.MTU {
 		n.stats.Lost++
 		return
 	}

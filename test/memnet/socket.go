@@ -82,7 +82,8 @@ func (s *Socket) Offer(datagram []byte, to socket.Path) bool {
 
 // Send sends the train as datagrams of size bytes, the last may be shorter.
 // ENETUNREACH when the host has no address of the remote's family, EMSGSIZE
-// for what UDP cannot carry, socket.ErrLocalGone (but sent from another
+// for what UDP cannot carry, socket.ErrTooLong for what is to pass whole and
+// does not fit the host's own network, socket.ErrLocalGone (but sent from another
 // address) when to.Local is not the host's.
 func (s *Socket) Send(train []byte, size int, to socket.Path) error {
 	select {
@@ -99,6 +100,9 @@ func (s *Socket) Send(train []byte, size int, to socket.Path) error {
 	source, chosen, err := s.host.source(to.Local, to.Remote.Addr())
 	if err != nil {
 		return err
+	}
+	if mtu := s.host.MTU(); to.Whole && mtu > 0 && min(size, len(train))+headers(to.Remote.Addr()) > mtu {
+		return socket.ErrTooLong
 	}
 	from := netip.AddrPortFrom(source, s.port)
 	if len(train) == 0 {

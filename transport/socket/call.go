@@ -37,8 +37,29 @@ func (p *pace) recvmmsg(fd uintptr, messages []message) (int, syscall.Errno) {
 	return int(n), errno
 }
 
+// recv is the system call on a connection that does not block. It returns the number of bytes, of which into must have
+// room for one at least.
+func (p *pace) recv(fd uintptr, into []byte) (int, syscall.Errno) {
+	var n uintptr
+	var errno syscall.Errno
+	first := unsafe.Pointer(unsafe.SliceData(into))
+	if *p < rawCalls {
+		*p++
+		n, _, errno = unix.RawSyscall6(unix.SYS_RECVFROM, fd, uintptr(first), uintptr(len(into)), 0, 0, 0)
+	} else {
+		n, _, errno = unix.Syscall6(unix.SYS_RECVFROM, fd, uintptr(first), uintptr(len(into)), 0, 0, 0)
+	}
+	return int(n), errno
+}
+
 // sendmsg is the system call on a socket that does not block. It is always raw: who sends in a loop also reads in it.
 func sendmsg(fd int, msg *unix.Msghdr) syscall.Errno {
 	_, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, uintptr(fd), uintptr(unsafe.Pointer(msg)), 0)
 	return errno
+}
+
+// sendStream is sendmsg on a connection: it returns how many bytes were taken.
+func sendStream(fd uintptr, msg *unix.Msghdr) (int, syscall.Errno) {
+	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(msg)), unix.MSG_NOSIGNAL)
+	return int(n), errno
 }

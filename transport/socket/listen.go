@@ -62,7 +62,7 @@ func listen(port uint16, n int, o Options, open func(family, kind, protocol int)
 			for _, u := range sockets {
 				u.Close()
 			}
-			return nil, fmt.Errorf("listen on UDP port %d: %w", port, err)
+			return nil, fmt.Errorf("listen on UDP port %d: %w", port, o.inWords(err))
 		}
 		port = u.port
 		sockets = append(sockets, u)
@@ -79,7 +79,7 @@ func listenOne(port uint16, share bool, o Options, open func(family, kind, proto
 			unix.Close(fd)
 		}
 	}
-	if errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EPROTONOSUPPORT) {
+	if o.takesIPv4() && (errors.Is(err, unix.EAFNOSUPPORT) || errors.Is(err, unix.EADDRNOTAVAIL) || errors.Is(err, unix.EPROTONOSUPPORT)) {
 		is6 = false
 		if fd, err = open(unix.AF_INET, kind, unix.IPPROTO_UDP); err == nil {
 			if err = prepare(fd, port, share, false, o); err != nil {
@@ -115,33 +115,27 @@ func listenOne(port uint16, share bool, o Options, open func(family, kind, proto
 
 // prepare sets what must be set, and binds.
 func prepare(fd int, port uint16, share, is6 bool, o Options) error {
-	type option struct {
-		level, name, value int
-		what               string
-	}
 	// Without path MTU discovery the kernel fragments what does not fit, as WireGuard wants it, and forged ICMP
 	// messages cannot shrink what we send.
-	options := []option{
+	options := []socketOption{
 		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT, "IP_MTU_DISCOVER"},
 	}
 	if is6 {
 		options = append(options,
-			option{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0, "IPV6_V6ONLY"},
-			option{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER"},
-			option{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO"}) // of IPv4 too, with mapped addresses
+			socketOption{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0, "IPV6_V6ONLY"},
+			socketOption{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER"},
+			socketOption{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO"}) // of IPv4 too, with mapped addresses
 	} else {
-		options = append(options, option{unix.IPPROTO_IP, unix.IP_PKTINFO, 1, "IP_PKTINFO"})
+		options = append(options, socketOption{unix.IPPROTO_IP, unix.IP_PKTINFO, 1, "IP_PKTINFO"})
 	}
 	if share {
-		options = append(options, option{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"})
+		options = append(options, socketOption{unix.SOL_SOCKET, unix.SO_REUSEPORT, 1, "SO_REUSEPORT"})
 	}
-	if o.Mark != 0 {
-		options = append(options, option{unix.SOL_SOCKET, unix.SO_MARK, int(o.Mark), "SO_MARK"})
+	if err := setAll(fd, append(options, o.options()...)); err != nil {
+		return err
 	}
-	for _, opt := range options {
-		if err := unix.SetsockoptInt(fd, opt.level, opt.name, opt.value); err != nil {
-			return fmt.Errorf("%s: %w", opt.what, err)
-		}
+	if err := o.bindToDevice(fd); err != nil {
+		return err
 	}
 	// As large as allowed: a smaller buffer is no error.
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer) != nil {
@@ -150,10 +144,11 @@ func prepare(fd int, port uint16, share, is6 bool, o Options) error {
 	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer)
 	}
-	if is6 {
-		return unix.Bind(fd, &unix.SockaddrInet6{Port: int(port)})
+	local, err := o.local(port, is6)
+	if err != nil {
+		return err
 	}
-	return unix.Bind(fd, &unix.SockaddrInet4{Port: int(port)})
+	return unix.Bind(fd, local)
 }
 
 func localPort(fd int) (uint16, error) {

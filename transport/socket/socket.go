@@ -1,5 +1,6 @@
 // Package socket moves trains of datagrams: UDP with segmentation offload both ways (udp(7), UDP_SEGMENT and UDP_GRO),
-// as Linux has it. It knows no keys and no peers.
+// as Linux has it, and where UDP does not get through TCP connections that carry the same (TCP). It knows no keys and no
+// peers.
 //
 // Most readers need two calls: Receive, which waits for datagrams and returns all that one system call gave, each with
 // the Path it came by; and Send, which sends a train of equal datagrams back along a Path, in as few system calls as
@@ -57,6 +58,9 @@ type Options struct {
 	// Lost is called, once per socket, when an offload that was in use is given up for good, with its name and why.
 	// It must not call the socket. nil: nobody wants to know.
 	Lost func(offload, why string)
+
+	// Full is called when a Listener can take no connection, with why, up to ten times in a second. nil: nobody wants to know.
+	Full func(why error)
 }
 
 // Features says how a socket works on this kernel, for people: which offloads are in use and, where not, why.
