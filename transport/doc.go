@@ -39,8 +39,9 @@
 //	peer.mu        a peer's handshake state, changes to its session slots
 //	staging.mu     a peer's staged packets, also while they are sent
 //	leaves         registry.mu, indexTable.mu, schedule.mu, initiations.mu,
-//	               streams.mu, reassembly.mu, lane.writing, guard.mu, pathProbes.mu, those of the table of
-//	               stations (package fdb), and what a Socket or a Stream has
+//	               streams.mu, reassembly.mu, lane.writing, guard.mu, pathProbes.mu, fitting.mu,
+//	               those of the table of stations (package fdb), and what a Socket
+//	               or a Stream has
 //
 // None of them is held across the sealing or opening of a burst; staging's is while the
 // few packets that waited for a handshake leave. What the hot path reads is

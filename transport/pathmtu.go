@@ -49,6 +49,7 @@ type pathSearch struct {
 	size   int  // in use: at most limit
 	known  bool // a reply has said that size passes
 	beyond int  // the least size that does not pass; limit + 1: none is known
+	ended  int  // with which size the search has ended; 0: it goes on. An attempt to raise it changes nothing until it does
 	narrow bool // not even the base passes, though the peer is heard
 
 	asked struct { // the probe that is outstanding
@@ -92,9 +93,11 @@ func (s *pathSearch) forget() {
 	}
 }
 
-// isBelow says whether the search has ended, and less passes than this host's own way
-// takes.
-func (s *pathSearch) isBelow() bool { return s.known && s.size < s.limit && s.candidate() == 0 }
+// isSettled says whether the search has ended with the size in use.
+func (s *pathSearch) isSettled() bool { return s.known && s.ended == s.size }
+
+// isBelow says whether it has with less than this host's own way takes.
+func (s *pathSearch) isBelow() bool { return s.isSettled() && s.size < s.limit }
 
 // due is when ask is to be called next. large: packets of more than the base are being
 // sent. never: not before something happens.
@@ -170,7 +173,7 @@ func (s *pathSearch) fail() {
 // retreat gives up the size in use for the base.
 func (s *pathSearch) retreat() {
 	s.size, s.known, s.beyond, s.asked.token = basePathMTU, false, s.size, 0
-	s.raise = never
+	s.raise, s.ended = never, 0
 }
 
 // candidate is the size to try next, 0: the search is at its end.
@@ -190,10 +193,13 @@ func (s *pathSearch) candidate() int {
 	return middle
 }
 
-// searched sets the time of the next attempt if the search has come to its end below
-// the limit.
+// searched looks whether the search has come to its end, and sets the time of the next
+// attempt if that is below the limit.
 func (s *pathSearch) searched(now time.Duration) {
-	if s.candidate() > 0 || s.size == s.limit || s.raise != never {
+	if s.candidate() > 0 {
+		return
+	}
+	if s.ended = s.size; s.size == s.limit || s.raise != never {
 		return
 	}
 	s.raise = now + s.pause

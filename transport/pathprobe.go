@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"sync"
@@ -27,6 +28,8 @@ const (
 type pathProbes struct {
 	passes atomic.Int32 // the longest packet outside that is known to pass; 0: none is known
 	told   atomic.Int32 // the longest packet inside, if its senders are to be told; 0: they are not
+	fits   atomic.Int32 // the longest packet inside that goes as one message; 0: that is not measured yet
+	narrow atomic.Bool  // not even the base passes, though the peer is heard
 	due    atomic.Int64 // when the search is to be asked for a probe, if there is data; never: not at all
 	busy   atomic.Bool  // data came or went since the last probe
 	large  atomic.Bool  // and messages that are longer than largeMessage
@@ -98,28 +101,38 @@ func (p *peer) changePath(change func()) {
 		carries = 0
 	}
 	p.carries.Store(int32(carries))
-	var passes, tell int32
+	var passes, tell, fits int32
 	if s.known {
 		passes = int32(s.size)
 	}
+	if s.isSettled() {
+		fits = int32(carries)
+	}
 	if s.isBelow() {
-		tell = int32(carries)
+		tell = fits
 	}
 	o.passes.Store(passes)
 	o.told.Store(tell)
+	fitted, narrow := o.fits.Swap(fits), o.narrow.Swap(s.narrow)
 	o.due.Store(int64(s.due(o.large.Load())))
+	became := s.narrow && !narrow
 	o.mu.Unlock()
-	if told != tell {
-		p.tellPath(int(passed), int(passes), int(tell))
+	if told != tell || became {
+		p.tellPath(became, int(passed), int(passes), int(tell))
+	}
+	if fitted != fits {
+		p.tunnel.fit()
 	}
 }
 
 // tellPath logs what a search has found.
-func (p *peer) tellPath(before, now, inside int) {
+func (p *peer) tellPath(narrow bool, before, now, inside int) {
 	if !p.news.Allow(p.tunnel.now()) {
 		return
 	}
 	switch {
+	case narrow:
+		p.tunnel.log.Warn(fmt.Sprintf("packets of %d bytes do not reach the peer by UDP, and shorter ones do: what is long is lost", basePathMTU), "peer", p)
 	case inside > 0:
 		p.tunnel.log.Info("the path to the peer is narrower than this host's own network", "peer", p, "path_mtu", now, "inside", inside)
 	case now > before:
@@ -218,4 +231,38 @@ func (p *peer) tooLong(size int) (inUse bool) {
 	})
 	p.arm(&p.timers.path, p.tunnel.now())
 	return inUse
+}
+
+// isTooNarrow says whether it is known that UDP does not carry to the peer what any path should.
+func (p *peer) isTooNarrow() bool { return p.probes.narrow.Load() }
+
+// fitting is what Options.Fits was told last.
+type fitting struct {
+	mu  sync.Mutex // held while that is called: a leaf but for what the peers have
+	mtu int
+}
+
+// fit tells the longest packet that goes as one message to some peer, if that is measured
+// for all peers there have been sessions with.
+func (t *Tunnel) fit() {
+	if t.fits == nil {
+		return
+	}
+	t.fitting.mu.Lock()
+	defer t.fitting.mu.Unlock()
+	most := 0
+	for _, p := range t.peers.all() {
+		if p.lastHandshake.Load() == 0 {
+			continue
+		}
+		fits := int(p.probes.fits.Load())
+		if fits == 0 {
+			return
+		}
+		most = max(most, fits)
+	}
+	if most > 0 && most != t.fitting.mtu {
+		t.fitting.mtu = most
+		t.fits(most)
+	}
 }

@@ -101,6 +101,9 @@ type Options struct {
 	// this mark; 0: not known. Packets that are longer, sealed, leave in fragments
 	// where the peer takes them. nil: 1500.
 	PathMTU func(remote netip.Addr, mark uint32) int
+	// Fits is called when the paths to all peers that there have been sessions with are measured, and the longest packet
+	// that fits one message to any of them has changed: mtu, in bytes. It must not wait. nil: nobody wants to know.
+	Fits func(mtu int)
 	// Unanswered is told each time that a handshake with a peer has had no answer, until the tunnel gives up or has one.
 	// It must not block; nil: nobody wants to know.
 	Unanswered func(peer crypto.PublicKey)
@@ -124,6 +127,7 @@ type Tunnel struct {
 	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
 
 	pathMTU func(remote netip.Addr, mark uint32) int
+	fits    func(mtu int)
 	version string // fit for a hello
 	missed  func(peer crypto.PublicKey)
 	trusted atomic.Bool // Config.TrustedChecksums
@@ -143,6 +147,7 @@ type Tunnel struct {
 	refusals    tokenBucket
 	clues       [clues]tokenBucket
 	reassembly  reassembly
+	fitting     fitting
 	lan         *lan // nil in tun mode; constant
 	drops       drops
 
@@ -202,6 +207,7 @@ func New(o Options) *Tunnel {
 		listenTCP: o.ListenTCP, dialTCP: o.Dial,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
+		fits:       o.Fits,
 		version:    extension.FitVersion(o.Version),
 		missed:     o.Unanswered,
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},

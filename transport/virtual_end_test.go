@@ -34,6 +34,8 @@ type end struct {
 	tunnel   *transport.Tunnel
 	cancel   context.CancelFunc
 	ended    chan error
+
+	fits []int // what Options.Fits was told; guarded by w.mu
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -73,7 +75,7 @@ func (e *end) start(lanes int) {
 	}
 	e.tunnel = transport.New(transport.Options{
 		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
-		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log,
+		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit,
 	})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, ListenTCP: &e.portTCP, Peers: e.peers})
@@ -113,6 +115,21 @@ func (e *end) listensTCP() {
 	e.w.t.Helper()
 	e.portTCP = outerPort
 	e.configure(transport.Config{ListenTCP: &e.portTCP})
+}
+
+func (e *end) fit(mtu int) {
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	e.fits = append(e.fits, mtu)
+}
+
+// fitted is what Options.Fits was told since last asked.
+func (e *end) fitted() (fits []int) {
+	e.w.settle()
+	e.w.mu.Lock()
+	defer e.w.mu.Unlock()
+	fits, e.fits = e.fits, nil
+	return fits
 }
 
 // shutDown ends the Tunnel and checks that it went quietly. A second one does

@@ -1,8 +1,10 @@
 package transport_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"slices"
 	"strings"
@@ -254,6 +256,68 @@ func TestFramesAreCutByWhatThePathCarries(t *testing.T) {
 			if len(s.data)+28 > 1280 {
 				t.Fatalf("a datagram of %d bytes on a path of 1280", len(s.data))
 			}
+		}
+	})
+}
+
+func TestTheDeviceIsToldWhatFitsTheWidestPathOnceAllAreMeasured(t *testing.T) {
+	inExtendedWorld(t, func(w *world) {
+		a, b := w.acquainted()
+		a.stream(b, 1420, 50*time.Millisecond, time.Second)
+		if got := a.fitted(); !slices.Equal(got, []int{1500 - 60}) {
+			t.Fatalf("on a path that carries 1500 the device is told %v", got)
+		}
+		c := w.end("c", 3)
+		a.meet(c)
+		c.meet(a)
+		w.greet(a, c)
+		a.stream(c, 1420, 50*time.Millisecond, time.Second)
+		if got := a.fitted(); len(got) != 0 {
+			t.Errorf("another such path, and the device is told %v", got)
+		}
+		w.network.Link(a.host, b.host, memnet.Impairment{Delay: latency, MTU: 1400})
+		a.stream(b, 1420, 50*time.Millisecond, 20*time.Second)
+		a.mustMeasure(b, 1400)
+		if got := a.fitted(); len(got) != 0 {
+			t.Errorf("the narrower of two paths, and the device is told %v", got)
+		}
+		w.network.Link(a.host, c.host, memnet.Impairment{Delay: latency, MTU: 1300})
+		a.stream(c, 1420, 50*time.Millisecond, 20*time.Second)
+		a.mustMeasure(c, 1300)
+		if got := a.fitted(); len(got) != 1 || got[0] > 1400-60 || got[0] <= 1400-60-8 {
+			t.Errorf("both are narrow, and the device is told %v", got)
+		}
+		a.heard()
+		d := w.end("d", 4)
+		a.meet(d)
+		d.meet(a, withExtensions(transport.ExtensionsOff))
+		w.greet(a, d)
+		w.network.Link(a.host, b.host, memnet.Impairment{Delay: latency})
+		a.stream(b, 1420, 50*time.Millisecond, 40*time.Second)
+		a.mustMeasure(b, 1500)
+		if got := a.fitted(); len(got) != 0 {
+			t.Errorf("one peer is a plain WireGuard, and the device is told %v", got)
+		}
+	})
+}
+
+// Short packets pass and long ones never do: it is known that UDP will not do.
+func TestAPathThatIsTooNarrowIsKnownAsThat(t *testing.T) {
+	inExtendedWorld(t, func(w *world) {
+		log := &bytes.Buffer{}
+		w.log = slog.New(slog.NewTextHandler(log, nil))
+		a, b := w.couple()
+		w.narrow(1200)
+		for range 100 {
+			a.say(b, "short")
+			a.device.Inject(a.sized(b, 1420, "long"))
+			w.pass(100 * time.Millisecond)
+		}
+		if n := len(b.heard()); n < 100 || a.peer(b.public).PathMTU != 0 {
+			t.Errorf("%d packets came, %d bytes are known to pass", n, a.peer(b.public).PathMTU)
+		}
+		if !strings.Contains(log.String(), "packets of 1280 bytes do not reach the peer by UDP") {
+			t.Errorf("the log says\n%s", log)
 		}
 	})
 }

@@ -146,10 +146,17 @@ func (p *plan) mtu() {
 	case in.Ethernet:
 		p.tell("mtu", "%d", defaultTapMTU)
 	default:
-		p.tell("mtu", "chosen at the start: that of the way to the peers, less 80 (usually 1420)")
+		p.tell("mtu", "chosen at the start: that of the way to the peers, less 80 (usually 1420); then what their paths carry, where that is measured")
 	}
 	p.do(func(ctx context.Context, u *upward) error {
-		return u.step(ctx, &netconf.MTU{Interface: u.file.Name, Bytes: u.mtu()})
+		mtu := u.mtu()
+		if err := u.step(ctx, &netconf.MTU{Interface: u.file.Name, Bytes: mtu}); err != nil {
+			return err
+		}
+		if in := &u.file.Interface; in.MTU == 0 && !in.Ethernet {
+			u.followMTU(mtu)
+		}
+		return nil
 	})
 }
 

@@ -5,13 +5,22 @@ import (
 	"net/netip"
 	"time"
 
+	"stunnel/cmd/internal/conf"
 	"stunnel/transport"
 	"stunnel/transport/socket"
 )
 
 // socketOptions are those of all sockets of the tunnel.
 func (t *running) socketOptions(mark uint32) socket.Options {
-	return socket.Options{Mark: mark, NoOffload: !t.offload, Lost: t.lose, Full: t.refuse}
+	return socket.Options{Mark: mark, NoOffload: !t.offload, Address: t.address, Device: t.bound, Lost: t.lose, Full: t.refuse}
+}
+
+// socketAddress is the one at which the sockets of in are to be; a link-local one has its interface as the zone.
+func socketAddress(in *conf.Interface) netip.Addr {
+	if a := in.ListenAddress; a.Is6() && a.IsLinkLocalUnicast() {
+		return a.WithZone(in.BindDevice)
+	}
+	return in.ListenAddress
 }
 
 // listen is socket.Listen as the engine wants it.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"sync"
@@ -36,21 +37,31 @@ type running struct {
 	device  *device.TUN
 	engine  *transport.Tunnel
 	log     *slog.Logger
-	offload bool                  // at the sockets; the device has been told
-	bridged bool                  // the device is to be a port of a bridge
-	narrow  sync.Once             // says that bursts could not be limited
-	lost    sync.Map              // names of offloads whose loss was told
-	full    atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
-	mark    atomic.Uint32         // of its own packets, if it may not change; 0: it may
-	names   atomic.Pointer[names] // of endpoints; nil: there are none
+	network *network
+	manner
+	narrow sync.Once             // says that bursts could not be limited
+	lost   sync.Map              // names of offloads whose loss was told
+	full   atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
+	mark   atomic.Uint32         // of its own packets, if it may not change; 0: it may
+	names  atomic.Pointer[names] // of endpoints; nil: there are none
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
 	end  context.CancelCauseFunc
 
 	halt       context.CancelFunc // of the goroutines
+	halted     <-chan struct{}    // closed by it
+	fits       fits
 	goroutines sync.WaitGroup
 	leave      func() // closes the control socket
+}
+
+// manner is how a tunnel meets the machine.
+type manner struct {
+	offload bool       // at the sockets; the device has been told
+	bridged bool       // the device is to be a port of a bridge
+	address netip.Addr // of the sockets; the zero Addr: any
+	bound   string     // the interface by which alone the sockets send and receive; "": any
 }
 
 // Both must mean the same room in front of a frame.
@@ -60,13 +71,14 @@ var (
 )
 
 // start starts the engine and serves the control socket. The tunnel owns tun and l from now on. It is up when the
-// link is up, as a WireGuard interface of the kernel. Without offload the sockets move every datagram singly. bridged: the
-// device will be a port of a bridge. routes knows the ways to peers, for as long as the tunnel runs.
-func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, offload, bridged bool) *running {
-	t := &running{device: tun, log: log, offload: offload, bridged: bridged}
+// link is up, as a WireGuard interface of the kernel. routes knows the ways to peers, for as long as the tunnel runs.
+func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, m manner) *running {
+	routes.BindWays(m.address, m.bound)
+	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop), fits: newFits()}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
+	t.halted = ctx.Done()
 
 	if chachapoly.Fault() != nil {
 		log.Error("packets are not sealed as they should be on this machine; they are sealed right all the same", "aead", aeadInUse())
@@ -78,7 +90,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 	}
 	t.engine = transport.New(transport.Options{
 		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
-		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered,
+		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered, Fits: t.fits.tell,
 	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
@@ -96,15 +108,8 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 			t.follow(e)
 		}
 	})
-	if changes, err := netconf.WayChanges(); err != nil {
-		log.Warn("changes of routes are not followed", "error", err)
-	} else {
-		t.goroutines.Go(func() {
-			if err := changes.Follow(ctx, func() { t.engine.Reroute(routes.Way) }); err != nil {
-				log.Warn("changes of routes are not followed any more", "error", err)
-			}
-		})
-	}
+	t.followNetwork(ctx, routes)
+	t.followRests(ctx)
 	t.leave = t.serve(l)
 	return t
 }
@@ -145,7 +150,12 @@ func (t *running) unanswered(peer crypto.PublicKey) {
 // fixMark gives the tunnel's own packets a mark for as long as it runs: rules, and perhaps a kill switch, go by it.
 func (t *running) fixMark(mark uint32) error {
 	t.mark.Store(mark)
-	return t.engine.Configure(transport.Config{FwMark: &mark})
+	if err := t.engine.Configure(transport.Config{FwMark: &mark}); err != nil {
+		return err
+	}
+	s := t.engine.Status()
+	t.network.changed(&s) // of packets with another mark the ways are others: that is no news
+	return nil
 }
 
 // Configure and Status make of t what control.Serve wants.
@@ -163,7 +173,11 @@ func (t *running) Configure(c transport.Config) error {
 			}
 		}
 	}
-	return t.engine.Configure(c)
+	if err := t.engine.Configure(c); err != nil {
+		return err
+	}
+	t.network.meet(&c, func() uint32 { return t.engine.Status().FwMark })
+	return nil
 }
 
 func (t *running) Status() transport.Status { return t.engine.Status() }

@@ -287,7 +287,7 @@ func (u *upward) open() (err error) {
 		u.net.Close()
 		return err
 	}
-	u.tunnel = start(tun, u.net, l, u.log, in.Offload, in.Bridge != "")
+	u.tunnel = start(tun, u.net, l, u.log, manner{in.Offload, in.Bridge != "", socketAddress(in), in.BindDevice})
 	u.tunnel.tellLanes(in.Lanes)
 	return nil
 }

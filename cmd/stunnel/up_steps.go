@@ -54,6 +54,9 @@ func (u *upward) ready(ctx context.Context) error {
 	return nil
 }
 
+// leastIPv6MTU is the least MTU of an interface that carries IPv6 (RFC 8200, section 5).
+const leastIPv6MTU = 1280
+
 // mtu is the file's, or wg-quick's choice. But below 1280 the kernel would take all IPv6 off the interface again, and say
 // nothing: where there is IPv6, packets that are cut up outside are better than that.
 func (u *upward) mtu() int {
@@ -63,11 +66,10 @@ func (u *upward) mtu() int {
 	if u.file.Interface.MTU != 0 {
 		return u.file.Interface.MTU
 	}
-	const least = 1280
 	mtu := u.net.DefaultMTU(u.endpoints(), u.tunnel.engine.Status().FwMark)
-	if mtu < least && u.hasIPv6() {
-		u.log.Warn(fmt.Sprintf("the way to the endpoints has room for an MTU of %d only, and IPv6 needs %d: packets will be fragmented outside", mtu, least))
-		return least
+	if mtu < leastIPv6MTU && u.hasIPv6() {
+		u.log.Warn(fmt.Sprintf("the way to the endpoints has room for an MTU of %d only, and IPv6 needs %d: packets will be fragmented outside", mtu, leastIPv6MTU))
+		return leastIPv6MTU
 	}
 	return mtu
 }

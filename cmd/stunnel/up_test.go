@@ -223,6 +223,32 @@ func TestAPortOfAnotherTunnelIsRefusedInWords(t *testing.T) {
 	b.start(nil, "stunnel", "check", second).wants(0)
 }
 
+func TestATunnelListensWhereTheFileSaysAndNowhereElse(t *testing.T) {
+	b := newBox(t)
+	b.sh("ip link add eth1 type veth peer name eth2; ip link set eth1 up; ip link set eth2 up; ip addr add 192.0.2.1/24 dev eth1; ip -6 addr add fe80::77/64 dev eth1 nodad")
+	for _, c := range []struct{ keys, want string }{
+		{"ListenAddress = 192.0.2.1\n", "192.0.2.1:4711"},
+		{"ListenAddress = 192.0.2.1\nBindDevice = eth1\n", "192.0.2.1%eth1:4711"},
+		{"BindDevice = eth1\n", "*%eth1:4711"},
+		{"ListenAddress = fe80::77\nBindDevice = eth1\n", "[fe80::77]%eth1:4711"},
+	} {
+		p := b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenPort = 4711\nListenTCP = 4711\nLanes = 1\n"+c.keys)).untilReady()
+		for _, network := range []string{"-u", "-t"} {
+			got := strings.TrimSpace(b.sh("ss -Hln " + network + " sport = :4711 | awk '{print $4}'"))
+			if got = strings.Replace(got, "[::ffff:192.0.2.1]", "192.0.2.1", 1); got != c.want { // an IPv6 socket speaks IPv4 too
+				t.Errorf("%sit listens at %q, want %q (ss %s)", c.keys, got, c.want, network)
+			}
+		}
+		b.start(nil, "stunnel", "down", "peer").wants(0)
+		p.wants(0)
+	}
+	b.sh("mkdir -p /var/run/wireguard")
+	before := b.state()
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "ListenAddress = 192.0.2.9\n")).wants(1, "192.0.2.9 is no address of this host")
+	b.start(nil, "stunnel", "up", b.tunnelFile("peer.conf", "BindDevice = eth7\n")).wants(1, `there is no network device "eth7"`)
+	b.same(before)
+}
+
 func TestASignalDuringTheWayUpTakesBackWhatWasDone(t *testing.T) {
 	b := newBox(t)
 	fifo := filepath.Join(b.dir, "fifo")

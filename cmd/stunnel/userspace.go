@@ -174,7 +174,7 @@ func userspace(name string, tunFD, uapiFD int, stderr io.Writer, d *daemon) erro
 		return errors.Join(err, tun.Close())
 	}
 	defer routes.Close()
-	t := start(tun, routes, l, log, offload, false)
+	t := start(tun, routes, l, log, manner{offload: offload})
 	t.tellLanes(wanted)
 
 	if d != nil {

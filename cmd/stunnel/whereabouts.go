@@ -49,7 +49,7 @@ func (u *upward) find() (found []whereabouts, start func(), err error) {
 // tellWhereabouts tells the engine where file.Peers[i] may be now. What works already goes on.
 func (u *upward) tellWhereabouts(i int, w whereabouts) {
 	p := &u.file.Peers[i]
-	if err := u.tunnel.engine.Configure(transport.Config{Peers: []transport.PeerConfig{
+	if err := u.tunnel.Configure(transport.Config{Peers: []transport.PeerConfig{
 		{PublicKey: p.PublicKey, UpdateOnly: true, Endpoints: &w.udp, EndpointsTCP: &w.tcp},
 	}}); err != nil {
 		u.log.Error("new addresses of an endpoint are not taken", "peer", p.Title(), "error", err)

@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
@@ -23,10 +21,13 @@ func RuleChanges() (*Changes, error) {
 	return changes([]uint16{unix.RTM_NEWRULE, unix.RTM_DELRULE}, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE)
 }
 
-// WayChanges tells of everything that may change the way of packets, in the network namespace of the calling thread.
+// WayChanges tells of everything that may change the way of packets or the address that they have, in the network namespace of
+// the calling thread.
 func WayChanges() (*Changes, error) {
-	return changes([]uint16{unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWROUTE, unix.RTM_DELROUTE},
-		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE)
+	return changes([]uint16{unix.RTM_NEWRULE, unix.RTM_DELRULE, unix.RTM_NEWROUTE, unix.RTM_DELROUTE,
+		unix.RTM_NEWADDR, unix.RTM_DELADDR, unix.RTM_NEWLINK, unix.RTM_DELLINK},
+		unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_LINK)
 }
 
 // TableChanges tells of tables of nftables that go, in the network namespace of the calling thread.
@@ -115,13 +116,4 @@ func (h *Handle) Restore(rules []*Rule) (restored []*Rule, err error) {
 		}
 	}
 	return restored, errors.Join(errs...)
-}
-
-// Way is the index of the interface by which packets with this mark leave this host for remote; 0 when there is none.
-func (h *Handle) Way(remote netip.Addr, mark uint32) int {
-	routes, err := h.way.RouteGetWithOptions(remote.WithZone("").Unmap().AsSlice(), &netlink.RouteGetOptions{Mark: mark})
-	if err != nil || len(routes) == 0 {
-		return 0
-	}
-	return routes[0].LinkIndex
 }

@@ -42,10 +42,7 @@ func (h *Handle) PathMTU(remote netip.Addr, mark uint32) int {
 
 // mtuTowards is the MTU of the way to one address; 0 when there is none.
 func (h *Handle) mtuTowards(remote netip.Addr, options *netlink.RouteGetOptions) int {
-	if zone := remote.Zone(); zone != "" {
-		options.Oif = zone
-	}
-	routes, err := h.way.RouteGetWithOptions(remote.WithZone("").AsSlice(), options)
+	routes, err := h.routeTo(remote, options)
 	if err != nil || len(routes) == 0 {
 		return 0
 	}

@@ -11,6 +11,7 @@ package netconf
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"sync"
 
@@ -23,6 +24,9 @@ import (
 type Handle struct {
 	nl  *netlink.Handle // constant
 	way *netlink.Handle // constant; for the route to one address, which for IPv6 strict checking refuses as it is asked here
+
+	boundAddress netip.Addr // constant once used; see BindWays
+	boundDevice  string     // constant once used
 
 	netns     uint64   // constant; of the network namespace, see namespaceID
 	namespace *os.File // constant; the network namespace itself
