@@ -26,7 +26,7 @@ func TestATunnelListensOnOneAddress(t *testing.T) {
 			c.usesEndpoint(w.address)
 			for _, kind := range []string{"-lun", "-ltn"} {
 				out := c.server.Run("ss", kind)
-				if !strings.Contains(out, w.address) || strings.Count(out, ":51820") != 1 {
+				if !strings.Contains(out, strings.Trim(host, "[]")) || strings.Count(out, ":51820") != 1 {
 					t.Errorf("ss %s:\n%s", kind, out)
 				}
 			}
