@@ -281,7 +281,7 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
 	case errors.Is(err, socket.ErrTooLong):
 		if p.tooLong(size) {
-			p.drops.add(dropTooLarge, (len(train)+size-1)/size)
+			p.drops.add(dropSendFailed, (len(train)+size-1)/size)
 		}
 		return
 	case errors.Is(err, socket.ErrStalled):
