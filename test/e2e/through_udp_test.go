@@ -55,7 +55,7 @@ func TestATunnelComesUpWhereUDPIsDropped(t *testing.T) {
 			if n := strings.Count(a.Output(), "now over TCP"); n != 1 {
 				t.Errorf("the log has %d lines about one change:\n%s", n, a.Output())
 			}
-			mustBeSound(t, c.client, c.server)
+			mustBeSoundOverTCP(t, c.client, c.server)
 		})
 	}
 }

@@ -38,7 +38,7 @@ func TestWireGuardBehindTCPToUDP(t *testing.T) {
 	if p.Software != "wireguard" || p.Carrier != "tcp" {
 		t.Errorf("show --json tells %+v", p)
 	}
-	mustBeSound(t, c.client)
+	mustBeSoundOverTCP(t, c.client)
 }
 
 func TestWireGuardBehindTCPToUDPIsFoundByAuto(t *testing.T) {
@@ -69,5 +69,5 @@ func TestWireGuardBehindUDPToTCP(t *testing.T) {
 	if strings.Contains(b.Output(), "extensions") {
 		t.Errorf("the server says of a plain peer:\n%s", b.Output())
 	}
-	mustBeSound(t, c.server)
+	mustBeSoundOverTCP(t, c.server)
 }

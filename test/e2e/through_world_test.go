@@ -194,3 +194,19 @@ func (c *crossing) transferWhile(from, to *lab.Host, address string, during func
 	}
 	return d
 }
+
+// mustBeSoundOverTCP is mustBeSound where a connection may have been slower than
+// what came from inside, which is then dropped.
+func mustBeSoundOverTCP(t *testing.T, hosts ...*lab.Host) {
+	t.Helper()
+	for _, h := range hosts {
+		if wrong := counters(h, "InCsumErrors"); len(wrong) > 0 {
+			t.Errorf("%s has met wrong checksums: %v", h.Name, wrong)
+		}
+		dropped := showPeer(t, h).DroppedPackets
+		delete(dropped, "stalled")
+		if len(dropped) > 0 {
+			t.Errorf("%s has dropped packets of its peer: %v", h.Name, dropped)
+		}
+	}
+}
