@@ -141,6 +141,9 @@ func TestAConnectionIsTunedHoweverItCameAbout(t *testing.T) {
 				t.Errorf("%s: %s is %d, not %d", name, what, v[0], v[1])
 			}
 		}
+		if got := get(unix.IPPROTO_TCP, unix.TCP_MAXSEG); got < 1000 || got > segment {
+			t.Errorf("%s: a packet carries %d bytes, which is not at most %d", name, got, segment)
+		}
 		_ = c.raw.Control(func(fd uintptr) {
 			got, err := unix.GetsockoptString(int(fd), unix.IPPROTO_TCP, unix.TCP_CONGESTION)
 			if available, _ := os.ReadFile("/proc/sys/net/ipv4/tcp_available_congestion_control"); !strings.Contains(string(available), congestion) {
