@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"runtime"
 	"strings"
 	"sync/atomic"
@@ -149,9 +150,7 @@ func TestAMessageThatDoesNotComeToItsEndEndsTheConnection(t *testing.T) {
 		}
 		dialled.conn.Write(framed(make([]byte, 1000))[:500])
 	}()
-	for range 10 {
-		expect(t, collectFrom(t, taken, 1), []string{string(hello)})
-	}
+	expect(t, collectFrom(t, taken, 10), slices.Repeat([]string{string(hello)}, 10))
 	if _, err := taken.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
