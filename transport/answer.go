@@ -93,6 +93,7 @@ func (p *peer) respond(responder *crypto.Responder, length int, from *socket.Pat
 	p.sessions.addResponded(s, p.dropSession)
 	t.indices.promote(s)
 	p.lastSent[s.carrier()].Store(int64(now))
+	p.ways.responded(now, s.carrier())
 	p.jar.Stamp(response, now)
 	p.sessionDerived(now)
 	p.authenticatedSent(now)

@@ -23,6 +23,14 @@ var transportNames = [...]string{TransportUDP: "udp", TransportTCP: "tcp", Trans
 // String is the word for t in configuration files: udp, tcp or auto.
 func (t Transport) String() string { return transportNames[t] }
 
+// protocol is the name of what t is on the wire.
+func (t Transport) protocol() string {
+	if t == TransportTCP {
+		return "TCP"
+	}
+	return "UDP"
+}
+
 // ParseTransport reads the word that String writes.
 func ParseTransport(word string) (Transport, error) {
 	for t, name := range transportNames {

@@ -3,6 +3,7 @@ package transport
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 	"syscall"
 	"time"
@@ -239,15 +240,7 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 		p.endpointsTCP.Store(&to)
 		t.remember(p)
 	}
-	endpoint := c.Endpoint
-	if endpoint == nil && c.Endpoints != nil && len(*c.Endpoints) > 0 && !p.endpoint().IsValid() {
-		endpoint = &(*c.Endpoints)[0]
-	}
-	if endpoint != nil {
-		if p.setEndpoint(*endpoint) && t.isUp() {
-			p.begin(t.now())
-		}
-	}
+	t.configureEndpoints(p, c)
 	if c.ReplaceAllowedIPs {
 		t.allowedIPs.RemoveAll(p)
 	}
@@ -260,6 +253,28 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 	}
 	if c.PersistentKeepalive != nil {
 		t.setKeepalive(p, *c.PersistentKeepalive)
+	}
+}
+
+// configureEndpoints sets where the peer may be. A way that works stays, but for Endpoint alone, which says where the peer is.
+func (t *Tunnel) configureEndpoints(p *peer, c *PeerConfig) {
+	nowhere := p.isNowhere()
+	switch {
+	case c.Endpoints != nil:
+		to := slices.Clone(*c.Endpoints)
+		p.endpoints.Store(&to)
+		if p.path.Load() == nil && len(to) > 0 {
+			p.setEndpoint(to[0])
+		}
+	case c.Endpoint != nil:
+		p.endpoints.Store(&[]netip.AddrPort{*c.Endpoint})
+	}
+	if c.Endpoint != nil && (c.Endpoints == nil || p.path.Load() == nil) {
+		p.setEndpoint(*c.Endpoint)
+	}
+	p.configureWays(t.now())
+	if nowhere && !p.isNowhere() && t.isUp() {
+		p.begin(t.now())
 	}
 }
 
@@ -366,8 +381,8 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	if to := p.endpointsTCP.Load(); to != nil {
 		s.EndpointsTCP = slices.Clone(*to)
 	}
-	if current := p.sessions.current.Load(); current != nil {
-		s.Carrier = current.carrier()
+	if to := p.endpoints.Load(); to != nil {
+		s.Endpoints = slices.Clone(*to)
 	}
 	if at := p.lastHandshake.Load(); at != 0 {
 		s.LastHandshake = time.Unix(0, at)
@@ -379,6 +394,10 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.PresharedKey = p.psk
+	if w := &p.ways; p.sessions.current.Load() != nil && w.linked {
+		s.Carrier, s.CarrierWhy = w.on, w.why
+		s.CarrierSince = t.wall().Add(w.since - t.now())
+	}
 	h := &p.hellos
 	s.Extensions, s.Refused, s.Downgrades, s.Goodbye = p.extensions(), h.refused, h.lapses, h.goodbye
 	switch {

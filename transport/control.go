@@ -57,16 +57,20 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 		var token extension.Token
 		if token, ok = extension.ParseEchoReply(body); ok {
 			p.echoes.reply(token, now)
+			p.answeredEcho(s, now)
 		}
 	case extension.TypeProbe:
 		var probe extension.Probe
 		if probe, ok = extension.ParseProbe(body); ok {
 			s.answerProbe(probe, from, now)
+			p.heardProbe(s, probe.Size, now)
 		}
 	case extension.TypeProbeReply:
 		var probe extension.Probe
 		if probe, ok = extension.ParseProbeReply(body); ok {
-			p.hearProbeReply(s, probe, now)
+			if !p.answeredProbe(s, probe.Token, now) {
+				p.hearProbeReply(s, probe, now)
+			}
 		}
 	case extension.TypeGoodbye:
 		r.forward(p, now) // what came before it, or that teaches us stations which are gone
@@ -154,10 +158,11 @@ func (p *peer) hearGoodbye(s *session, instance extension.Instance, now time.Dur
 		p.timers.keepalive.stop()
 		p.timers.anotherKeepalive.Store(false)
 		if p.staging.n.Load() == 0 { // nobody waits for the handshake that may be going on
-			p.timers.retransmit.stop()
-			p.dropPending(TransportUDP)
-			p.dropPending(TransportTCP)
+			p.ways.unlink()
+		} else {
+			p.ways.expired()
 		}
+		p.plan(now)
 	}
 	p.mu.Unlock()
 	if gone {

@@ -21,7 +21,7 @@ const (
 	dropReplayedInitiation
 	dropInitiationFlood
 	dropBadCookie
-	dropOtherWay // an answer that did not come by the way of the question
+	dropOtherWay // an answer that did not come by the way of the question, or a probe by that of its session
 	dropExpiredSession
 	dropNotAuthentic
 	dropReplayed

@@ -1,5 +1,7 @@
 package transport
 
+import "time"
+
 // Carry says what one message to each of the peers may have, in bytes of
 // plaintext.
 func (t *Tunnel) Carry(limit int) {
@@ -21,4 +23,10 @@ func (t *Tunnel) Staged() (n int) {
 		n += int(p.staging.n.Load())
 	}
 	return n
+}
+
+// initiate does what a worker does when somebody wants a session.
+func (p *peer) initiate(now time.Duration) {
+	p.wishes.Or(wishSession)
+	p.proceed(now)
 }

@@ -80,7 +80,7 @@ func (t *Tunnel) runHandshakes(ctx context.Context) {
 		case <-t.initiations.wake:
 			if p := t.initiations.pop(); p != nil {
 				p.wantsInitiation.Store(false)
-				p.initiate(t.now())
+				p.proceed(t.now())
 			}
 		}
 	}
@@ -103,91 +103,14 @@ func (p *peer) nextInitiation(c Transport) time.Duration {
 	return time.Duration(p.lastSent[c].Load()) + RekeyTimeout
 }
 
-// requestHandshake has a worker begin a handshake, as a first attempt.
-func (p *peer) requestHandshake() {
-	p.timers.attempts.Store(0)
-	p.queueInitiation()
-}
-
-func (p *peer) queueInitiation() {
-	if p.wantsInitiation.CompareAndSwap(false, true) {
-		p.tunnel.initiations.push(p)
-	}
-}
-
-// retry is the retransmission timer's: our initiation was not answered.
-func (p *peer) retry(now time.Duration) {
-	t := &p.timers
-	attempts := t.attempts.Load()
-	if attempts >= maxRetries {
-		p.tunnel.log.Debug("handshake given up", "peer", p, "attempts", attempts+1)
-		t.keepalive.stop()
-		p.drops.add(dropNoHandshake, p.staging.clear())
-		p.flush()
-		p.armIfIdle(&t.zeroKeys, now+zeroKeysAfter)
-		return
-	}
-	t.attempts.Add(1)
-	p.clearLocal()
-	p.queueInitiation()
-}
-
-// initiate begins a handshake: on the connection that there is, if the session
-// lives on one; else by what the configuration says.
-func (p *peer) initiate(now time.Duration) {
-	if s := p.sessions.current.Load(); s != nil && s.stream != nil {
-		p.initiateBy(s.stream, now)
-	} else if Transport(p.transport.Load()) == TransportTCP {
-		p.dial(now)
-	} else {
-		p.initiateBy(nil, now)
-	}
-}
-
-// initiateBy sends a handshake initiation, by a connection or, if that is nil, by UDP; at most one in
-// RekeyTimeout by each.
-func (p *peer) initiateBy(stream *socket.Path, now time.Duration) {
-	msg, silent := p.initiation(stream, now)
-	if msg == nil {
-		return
-	}
-	p.sendSealed(msg, stream)
-	to := p.path.Load()
-	if stream != nil {
-		to = stream
-	}
-	if to == nil {
-		return
-	}
-	p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", to.Remote, "transport", carrierOf(to))
-	if silent {
-		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", to.Remote)
-	}
-}
-
 // complainAfter is for how long initiations go unanswered before the log says.
 const complainAfter = 2 * RekeyTimeout
 
-// initiation makes the message, nil if there is to be none. silent: it is time
-// to tell that the peer does not answer.
-func (p *peer) initiation(stream *socket.Path, now time.Duration) (msg []byte, silent bool) {
-	t := p.tunnel
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.removed || p.remote == nil || stream == nil && p.path.Load() == nil || !t.isUp() {
-		return nil, false
-	}
-	c := carrierOf(stream)
-	if next := p.nextInitiation(c); now < next {
-		// A response of ours, or the last attempt, is younger. If nobody
-		// confirms the one or answers the other, go on from there.
-		if p.usable(now) == nil {
-			p.armIfIdle(&p.timers.retransmit, next+jitter())
-		}
-		return nil, false
-	}
-	if stream != nil && !p.hold(stream.Stream) {
-		return nil, false // it has just ended
+// initiation makes the message for a way, nil if there is to be none. mu is held.
+func (p *peer) initiation(by *socket.Path, now time.Duration) []byte {
+	t, c := p.tunnel, carrierOf(by)
+	if by.Stream != nil && !p.hold(by.Stream) {
+		return nil // it has just ended
 	}
 	p.dropPending(c)
 	stamp := crypto.TAI64NFrom(t.wall())
@@ -199,21 +122,31 @@ func (p *peer) initiation(stream *socket.Path, now time.Duration) (msg []byte, s
 	if err != nil {
 		t.indices.remove(index)
 		p.drops.add(dropBadHandshake, 1)
-		if stream != nil {
-			p.letGo(stream.Stream)
+		if by.Stream != nil {
+			p.letGo(by.Stream)
 		}
-		return nil, false
+		return nil
 	}
-	p.pending[c], p.lastStamp = pending{initiator, stream}, stamp
+	p.pending[c], p.lastStamp = pending{Initiator: initiator}, stamp
 	p.lastSent[c].Store(int64(now))
 	p.jar.Stamp(msg, now)
-	p.initiationSent(now)
+	if by.Stream != nil {
+		p.pending[c].stream = by
+	} else {
+		p.pending[c].message = msg
+	}
+	p.authenticatedSent(now)
+	return msg
+}
+
+// complains says, when something is tried, whether it is time to tell that the peer does not answer. mu is held.
+func (p *peer) complains(now time.Duration) bool {
 	if p.asked == 0 {
 		p.asked = now
 	}
-	silent = !p.complained && now-p.asked >= complainAfter
+	silent := !p.complained && now-p.asked >= complainAfter
 	p.complained = p.complained || silent
-	return msg, silent
+	return silent
 }
 
 // finish takes a response: the initiator's second part. What was staged, or a
@@ -224,7 +157,7 @@ func (t *Tunnel) finish(msg []byte, from *socket.Path, now time.Duration) {
 		t.drops.add(dropUnknownIndex, 1)
 		return
 	}
-	news, err := p.finish(msg, from, now)
+	news, verdict, err := p.finish(msg, from, now)
 	switch {
 	case errors.Is(err, errOtherWay):
 		p.drops.add(dropOtherWay, 1)
@@ -239,7 +172,15 @@ func (t *Tunnel) finish(msg []byte, from *socket.Path, now time.Duration) {
 	if from.Stream == nil {
 		p.measurePath(from.Remote)
 	}
-	p.tell(news)
+	if verdict == take {
+		p.tell(news)
+		p.begun(now)
+	}
+}
+
+// begun is for a session of our own handshake's that has become the current one.
+func (p *peer) begun(now time.Duration) {
+	p.tellWay()
 	p.sendKeepalive(now)
 	p.sayHello(now)
 }
@@ -251,7 +192,7 @@ var (
 	errOtherWay = errors.New("another way")
 )
 
-func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news string, err error) {
+func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news string, v verdict, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := TransportUDP
@@ -260,14 +201,14 @@ func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news st
 	}
 	w := p.pending[c]
 	switch {
-	case w.Initiator == nil || w.LocalIndex() != crypto.Receiver(msg):
-		return "", errNotPending
+	case w.Initiator == nil || w.LocalIndex() != crypto.Receiver(msg) || !p.ways.awaits(c):
+		return "", refuse, errNotPending
 	case w.stream != nil && w.stream.Stream != from.Stream || w.stream == nil && from.Stream != nil:
-		return "", errOtherWay
+		return "", refuse, errOtherWay
 	}
 	keypair, err := w.Finish(msg, p.psk)
 	if err != nil {
-		return "", err
+		return "", refuse, err
 	}
 	s := p.newSession(keypair, from, now)
 	p.pending[c] = pending{}
@@ -276,17 +217,32 @@ func (p *peer) finish(msg []byte, from *socket.Path, now time.Duration) (news st
 	}
 	if s == nil {
 		p.tunnel.indices.remove(crypto.Receiver(msg))
-		return "", errNotPending // with its connection
+		return "", refuse, errNotPending // with its connection
 	}
 	if from.Stream == nil {
 		p.setPath(*from)
 	}
 	p.rxBytes.Add(uint64(len(msg)))
 	p.authenticatedReceived(now)
-	p.sessions.addInitiated(s, p.dropSession)
 	p.tunnel.indices.promote(s)
 	p.sessionDerived(now)
-	return p.completed(s, now), nil
+	p.inform(now)
+	v = p.ways.completed(now, c, p.opened(s.stream))
+	switch v {
+	case take:
+		p.sessions.addInitiated(s, p.dropSession)
+		p.sendKept(s)
+		news = p.completed(s, now)
+	case try:
+		p.sessions.try(s, p.dropSession)
+	case refuse:
+		p.dropSession(s)
+	}
+	if p.made != nil && from.Stream == p.made.Stream {
+		p.hangUp() // or, if a session lives on it now, not
+	}
+	p.plan(now)
+	return news, v, nil
 }
 
 // newSession makes a session that lives on what its handshake ran on; nil: on a connection that has ended. mu is held.
@@ -331,16 +287,25 @@ func (p *peer) tell(news string) {
 }
 
 // confirm makes s the current session, if it was waiting for its first message
-// from the initiator, and sends what is staged.
+// from the initiator and the ways follow it there, and sends what is staged.
 func (p *peer) confirm(s *session, now time.Duration) {
 	p.mu.Lock()
-	confirmed, news := p.sessions.confirm(s, p.dropSession), ""
-	if confirmed {
-		news = p.completed(s, now)
+	confirmed, news := false, ""
+	if p.sessions.next[s.carrier()] == s {
+		p.inform(now)
+		if confirmed = p.ways.confirmed(now, s.carrier(), p.opened(s.stream)); confirmed {
+			p.sessions.confirm(s, p.dropSession)
+			p.sendKept(s)
+			news = p.completed(s, now)
+		} else {
+			p.sessions.putAside(s, p.dropSession)
+		}
+		p.plan(now)
 	}
 	p.mu.Unlock()
 	if confirmed {
 		p.tell(news)
+		p.tellWay()
 		p.sendStaged(now)
 	}
 }

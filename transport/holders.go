@@ -6,6 +6,12 @@ import (
 	"stunnel/transport/socket"
 )
 
+// holding is how a peer needs a connection.
+type holding struct {
+	things int  // sessions, handshakes and so on
+	ours   bool // we have opened it
+}
+
 // hold says that one more thing of the peer needs the connection; false: it has ended. mu is held.
 func (p *peer) hold(s socket.Stream) bool {
 	c := &p.tunnel.streams
@@ -16,17 +22,24 @@ func (p *peer) hold(s socket.Stream) bool {
 		return false
 	}
 	if p.streams == nil {
-		p.streams = make(map[socket.Stream]int)
+		p.streams = make(map[socket.Stream]*holding)
 	}
-	if p.streams[s]++; p.streams[s] == 1 {
+	if p.streams[s] == nil {
+		p.streams[s] = new(holding)
 		c.owners[s] = append(slices.Clip(owners), p)
 	}
+	p.streams[s].things++
 	return true
+}
+
+// opened says whether we have opened the connection that a path names. mu is held.
+func (p *peer) opened(path *socket.Path) bool {
+	return path != nil && path.Stream != nil && p.streams[path.Stream] != nil && p.streams[path.Stream].ours
 }
 
 // letGo says that one thing less does. mu is held.
 func (p *peer) letGo(s socket.Stream) {
-	if p.streams[s]--; p.streams[s] > 0 {
+	if p.streams[s].things--; p.streams[s].things > 0 {
 		return
 	}
 	delete(p.streams, s)
@@ -40,15 +53,6 @@ func (p *peer) letGo(s socket.Stream) {
 	c.owners[s] = slices.DeleteFunc(slices.Clone(owners), func(other *peer) bool { return other == p })
 	if len(c.owners[s]) == 0 {
 		s.Close()
-	}
-}
-
-// settle closes a connection that was made if nothing needs it: the handshake on it did not begin.
-func (p *peer) settle(s socket.Stream) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.hold(s) {
-		p.letGo(s)
 	}
 }
 
@@ -74,8 +78,11 @@ func (p *peer) dropGuest() {
 }
 
 // lose takes everything that lived on a connection which has ended from its peer.
-func (p *peer) lose(s socket.Stream) {
+func (p *peer) lose(s socket.Stream, why string) {
+	now := p.tunnel.now()
 	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inform(now)
 	current := p.sessions.current.Load()
 	wasCurrent := current != nil && current.stream != nil && current.stream.Stream == s
 	p.sessions.takeOut(func(x *session) bool { return x.stream != nil && x.stream.Stream == s }, p.dropSession)
@@ -85,8 +92,12 @@ func (p *peer) lose(s socket.Stream) {
 	if p.guest == s {
 		p.dropGuest()
 	}
-	p.mu.Unlock()
-	if wasCurrent {
-		p.requestHandshake()
+	if p.made != nil && p.made.Stream == s {
+		p.hangUp()
+		p.ways.disconnected(now)
 	}
+	if wasCurrent {
+		p.ways.lost(now, why)
+	}
+	p.plan(now)
 }

@@ -133,7 +133,7 @@ func (r *receiver) open(index crypto.Index, run []socket.Datagram, now time.Dura
 func (r *receiver) accept(s *session, now time.Duration) {
 	p := s.peer
 	routes := r.tunnel.allowedIPs.Snapshot()
-	var bytes, accepted, data int
+	var bytes, largest, accepted, data int
 	confirmed := p.sessions.current.Load() == s
 	for i, msg := range r.msgs {
 		counter := crypto.MessageCounter(msg)
@@ -147,11 +147,12 @@ func (r *receiver) accept(s *session, now time.Duration) {
 			continue
 		}
 		accepted++
-		if !confirmed && s.cameBy(&r.from[i]) {
+		if !confirmed && s.cameBy(&r.from[i]) && !isTrial(r.plain[i]) {
 			p.confirm(s, now)
 			confirmed = true
 		}
 		bytes += len(msg)
+		largest = max(largest, len(msg))
 		if s.replay.Newest() == counter {
 			p.move(s, r.from[i])
 		}
@@ -173,10 +174,12 @@ func (r *receiver) accept(s *session, now time.Duration) {
 	}
 	r.accepted += accepted
 	p.rxBytes.Add(uint64(bytes))
+	p.watched.sees(largest)
 	p.authenticatedReceived(now)
 	if data > 0 && p.sessions.current.Load() != nil { // else it was said behind a goodbye
 		p.dataReceived(now)
 		p.wantEcho(s, now)
+		p.hears(s, now)
 		p.wantProbe(s, now)
 		p.sayHelloAgain(now)
 	}
@@ -188,7 +191,7 @@ func (r *receiver) accept(s *session, now time.Duration) {
 	}
 	if s.Initiator() && now-s.created >= rekeyOnReceiveAfter && p.sessions.current.Load() == s &&
 		p.timers.rekeyedOnReceive.CompareAndSwap(false, true) {
-		p.requestHandshake()
+		p.requestRenewal()
 	}
 }
 

@@ -18,6 +18,7 @@ type wire struct {
 	sizes   []int // the size of each Send
 	recycle bool
 	err     error
+	whole   bool // of the last Send
 }
 
 func (w *wire) Receive() ([]socket.Datagram, error) { panic("the test calls inbound itself") }
@@ -27,7 +28,8 @@ func (w *wire) Offer(datagram []byte, to socket.Path) bool {
 }
 func (w *wire) Port() uint16 { return 51820 }
 func (w *wire) Close() error { return nil }
-func (w *wire) Send(train []byte, size int, _ socket.Path) error {
+func (w *wire) Send(train []byte, size int, to socket.Path) error {
+	w.whole = to.Whole
 	w.sizes = append(w.sizes, size)
 	for len(train) > 0 {
 		n := min(size, len(train))

@@ -28,8 +28,8 @@ const (
 	mostPatience = 3
 
 	// While packets larger than the base are sent, the size in use is confirmed so
-	// often: a path that has become narrower is left within three seconds, before the
-	// inner TCP has sent three times in vain.
+	// often: a path that has become narrower is left within three seconds (or four, while
+	// a larger size is being tried).
 	confirmInterval = 2 * time.Second
 
 	// Where less passes than the way of this host would take, a larger size is tried
@@ -133,7 +133,8 @@ func (s *pathSearch) ask(now time.Duration, large, heard bool, draw func() exten
 	}
 	if s.asked.token == 0 {
 		s.asked.token, s.asked.size, s.asked.lost, s.asked.first, s.asked.silent = draw(), s.size, 0, now, true
-		if candidate := s.candidate(); s.known && candidate > 0 {
+		confirm := large && s.size > basePathMTU && now >= s.confirm // first of all: it may have become a black hole
+		if candidate := s.candidate(); s.known && candidate > 0 && !confirm {
 			s.asked.size = candidate
 		}
 	}
@@ -182,8 +183,11 @@ func (s *pathSearch) candidate() int {
 		return s.limit
 	}
 	gap := s.beyond - s.size
-	if gap <= grain {
+	switch {
+	case gap <= grain:
 		return 0
+	case s.size < usualMTU && s.beyond > usualMTU+grain: // from a network with large frames to the Internet
+		return usualMTU
 	}
 	middle := s.size + gap/2
 	i, _ := slices.BinarySearch(usualPathMTUs, middle-gap/4)

@@ -182,18 +182,22 @@ func (p *peer) sendProbe(now time.Duration) {
 		return
 	}
 	var token extension.Token
-	size, room, goesOn := 0, overhead(path.Remote.Addr()), false
+	size, room, goesOn, elsewhere := 0, overhead(path.Remote.Addr()), false, false
 	p.changePath(func() {
 		if o.busy.Swap(false) {
 			o.until = now + probesLinger
 		}
-		if goesOn = now <= o.until && o.remote == path.Remote.Addr(); !goesOn {
+		elsewhere = o.remote != path.Remote.Addr()
+		if goesOn = now <= o.until && !elsewhere; !goesOn {
 			return
 		}
 		heard := p.rxBytes.Load()
 		token, size = o.search.ask(now, o.large.Load(), heard != o.heard, drawToken)
 		o.heard = heard
 	})
+	if elsewhere { // it has moved since it was measured
+		p.measurePath(path.Remote)
+	}
 	if !goesOn {
 		return
 	}

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
@@ -42,11 +43,13 @@ type peer struct {
 	port                *port       // the switch's; nil in tun mode
 	deaf                atomic.Bool // under the session that there is it takes nothing of what we carry, and what waits does so in vain
 
-	wantsInitiation atomic.Bool            // is in tunnel.initiations
-	lastSent        [carriers]atomic.Int64 // when a handshake message was last sent
-	transport       atomic.Uint32          // Transport
-	dialling        atomic.Bool
-	endpointsTCP    atomic.Pointer[[]netip.AddrPort]
+	wantsInitiation         atomic.Bool            // is in tunnel.initiations
+	wishes                  atomic.Uint32          // for its ways: wishSession and so on
+	lastSent                [carriers]atomic.Int64 // when a handshake message was last sent
+	transport               atomic.Uint32          // Transport
+	endpoints, endpointsTCP atomic.Pointer[[]netip.AddrPort]
+
+	watched watched
 
 	// mover is the serial of the newest session whose packets have said where
 	// the peer is; written under mu.
@@ -59,22 +62,26 @@ type peer struct {
 	remote       *crypto.Remote // nil: no local key, or no handshake is possible with this one
 	jar          *crypto.CookieJar
 	psk          crypto.PresharedKey
-	pending      [carriers]pending     // our handshakes that wait for their responses
-	streams      map[socket.Stream]int // connections, with what holds each; nil: there were none
-	guest        socket.Stream         // a connection that is open since messages of a session came by it that lives elsewhere
-	serial       uint64                // of the newest session
-	lastStamp    crypto.TAI64N         // the newest we sent
-	newestStamp  crypto.TAI64N         // the newest we accepted
-	lastAccepted time.Duration         // when that was
-	introduced   bool                  // the log has told of a handshake with it
-	asked        time.Duration         // when the first initiation since the last handshake was sent; 0: none
-	complained   bool                  // the log has told that it does not answer
+	pending      [carriers]pending          // our handshakes that wait for their responses
+	streams      map[socket.Stream]*holding // connections, with what holds each; nil: there were none
+	guest        socket.Stream              // a connection that is open since messages of a session came by it that lives elsewhere
+	ways         ways
+	dials        map[netip.AddrPort]*dial // connections that come about; nil: there were none
+	made         *socket.Path             // a connection of ours that is there for a handshake; nil: none
+	serial       uint64                   // of the newest session
+	lastStamp    crypto.TAI64N            // the newest we sent
+	newestStamp  crypto.TAI64N            // the newest we accepted
+	lastAccepted time.Duration            // when that was
+	introduced   bool                     // the log has told of a handshake with it
+	asked        time.Duration            // when the first initiation since the last handshake was sent; 0: none
+	complained   bool                     // the log has told that it does not answer
 }
 
 // pending is a handshake; the zero value is none. It is answered by the way that it went, or not at all.
 type pending struct {
 	*crypto.Initiator
-	stream *socket.Path // nil: UDP
+	stream  *socket.Path // nil: UDP
+	message []byte       // by UDP, for other addresses
 }
 
 func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
@@ -91,6 +98,7 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	p.probes.due.Store(int64(never))
 	p.timers.place = -1
 	p.timers.check.Store(int64(never))
+	p.ways = newWays(jitter)
 	p.mayInitiate()
 	p.lastAccepted = -never
 	return p
@@ -124,6 +132,10 @@ func (p *peer) setIdentity(id *crypto.Identity) {
 	p.identity, p.remote, p.jar = id, remote, jar
 	p.mayInitiate()
 	p.forget()
+	if id != nil {
+		ours := id.PublicKey()
+		p.ways.smaller = bytes.Compare(ours[:], p.publicKey[:]) < 0
+	}
 }
 
 // mayInitiate lets the next initiations go at once.
@@ -137,8 +149,12 @@ func (p *peer) mayInitiate() {
 func (p *peer) forget() {
 	p.dropPending(TransportUDP)
 	p.dropPending(TransportTCP)
+	p.cancelDials()
+	p.hangUp()
 	p.sessions.clear(p.dropSession)
 	p.dropGuest()
+	p.ways.forget()
+	p.plan(0)
 }
 
 func (p *peer) dropPending(c Transport) {
@@ -262,8 +278,8 @@ func (p *peer) addressesTCP() []netip.AddrPort {
 	if to := p.endpointsTCP.Load(); to != nil && len(*to) > 0 {
 		return *to
 	}
-	if path := p.path.Load(); path != nil {
-		return []netip.AddrPort{path.Remote}
+	if to := p.endpoints.Load(); to != nil {
+		return *to
 	}
 	return nil
 }

@@ -10,8 +10,13 @@ import (
 
 // answerProbe tells the peer that a probe which came under s has got through: under
 // the same session and back to where it came from, whatever else is in use, since it
-// asks about that way.
+// asks about that way. On a connection which is not the session's nothing is said: it may be a
+// stranger's, who has copied the probe.
 func (s *session) answerProbe(probe extension.Probe, from socket.Path, now time.Duration) {
+	if !s.cameBy(&from) {
+		s.peer.drops.add(dropOtherWay, 1)
+		return
+	}
 	if !s.mayGet(extension.Probes) {
 		s.peer.drops.add(dropNotAnnounced, 1)
 		return

@@ -164,13 +164,14 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
 			p.wantEcho(s, now)
+			p.watch(s, now)
 			p.wantProbe(s, now)
 			break
 		}
 	}
 	stale := s.Sent() > crypto.RekeyAfterMessages || s.Initiator() && now-s.created >= RekeyAfterTime
 	if stale && now >= p.nextInitiation(s.carrier()) {
-		p.requestHandshake()
+		p.requestRenewal()
 	}
 }
 
@@ -180,10 +181,14 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 func (l *lane) sendOrStage(p *peer, with *sealer, sock Socket, first, rest [][]byte, partial []bool, now time.Duration) {
 	if p.staging.n.Load() == 0 {
 		if s := p.usable(now); s != nil && !p.silenced(s) && s.acquire() {
-			if s.may(extension.TrustedChecksums) && p.tunnel.trusted.Load() {
+			keeps := p.watched.keeps.Load()
+			if s.may(extension.TrustedChecksums) && p.tunnel.trusted.Load() && !keeps {
 				l.markPartial(first, partial)
 			} else {
 				l.complete(first, rest, partial)
+			}
+			if keeps {
+				p.keep(first, rest)
 			}
 			n := with.send(s, sock, first, rest, now)
 			s.release()
@@ -265,10 +270,14 @@ func (p *peer) sendSealed(message []byte, stream *socket.Path) {
 // the last, which may be shorter. whole: over UDP they pass whole, or not at all.
 func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, whole bool) {
 	var err error
+	turns := &p.tunnel.turns
+	turns.take(p)
 	switch {
 	case sock == nil:
 		p.drops.add(dropDown, (len(train)+size-1)/size)
 		return
+	case path.Stream != nil && turns.areShared(p.tunnel.now()):
+		err = path.Stream.Try(train, size)
 	case path.Stream != nil:
 		err = path.Stream.Send(train, size)
 	default:
@@ -281,7 +290,7 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 		p.path.CompareAndSwap(path, &socket.Path{Remote: path.Remote})
 	case errors.Is(err, socket.ErrTooLong):
 		if p.tooLong(size) {
-			p.drops.add(dropTooLarge, (len(train)+size-1)/size)
+			p.drops.add(dropSendFailed, (len(train)+size-1)/size)
 		}
 		return
 	case errors.Is(err, socket.ErrStalled):
@@ -292,4 +301,5 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 		return
 	}
 	p.txBytes.Add(uint64(len(train)))
+	p.watched.sees(size)
 }

@@ -58,6 +58,11 @@ func (s *session) cameBy(from *socket.Path) bool {
 	return from.Stream == nil && s.stream == nil || s.stream != nil && from.Stream == s.stream.Stream
 }
 
+// sharesWay says whether both live on UDP, or on the same connection.
+func (s *session) sharesWay(o *session) bool {
+	return s.stream == nil && o.stream == nil || s.stream != nil && o.stream != nil && s.stream.Stream == o.stream.Stream
+}
+
 // acquire keeps the session's keys from being wiped until release; false: it
 // is retired, its keys must not be used.
 func (s *session) acquire() bool {
@@ -106,6 +111,7 @@ type sessions struct {
 	current  atomic.Pointer[session]
 	previous *session           // guarded by peer.mu
 	next     [carriers]*session // guarded by peer.mu; the first that opens a message ends the other
+	trial    *session           // guarded by peer.mu; of our own handshake, see trial.go
 
 	// When handshakes cross, both new keypairs are in use, and the peer sends
 	// under an old one until it knows. The kernel drops what is on its way
@@ -115,7 +121,7 @@ type sessions struct {
 
 // addInitiated puts the session that our own handshake made into current.
 func (ss *sessions) addInitiated(s *session, drop func(*session)) {
-	if crossing := &ss.next[s.carrier()]; *crossing != nil {
+	if crossing := &ss.next[s.carrier()]; *crossing != nil && s.sharesWay(*crossing) {
 		ss.drain(ss.previous, drop)
 		ss.drain(ss.current.Swap(s), drop)
 		ss.previous, *crossing = *crossing, nil
@@ -145,6 +151,20 @@ func (ss *sessions) confirm(s *session, drop func(*session)) bool {
 	return true
 }
 
+// try puts a session that our own handshake has made on trial.
+func (ss *sessions) try(s *session, drop func(*session)) {
+	drop(ss.trial)
+	ss.trial = s
+}
+
+// putAside keeps next, under which a message has opened, for no more than that.
+func (ss *sessions) putAside(s *session, drop func(*session)) {
+	if ss.next[s.carrier()] == s {
+		ss.next[s.carrier()] = nil
+		ss.drain(s, drop)
+	}
+}
+
 func (ss *sessions) drain(s *session, drop func(*session)) {
 	if s != nil {
 		drop(ss.draining[1])
@@ -169,7 +189,7 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 		return s
 	}
 	ss.draining[0], ss.draining[1] = keep(ss.draining[0]), keep(ss.draining[1])
-	ss.previous = keep(ss.previous)
+	ss.previous, ss.trial = keep(ss.previous), keep(ss.trial)
 	for i := range ss.next {
 		ss.next[i] = keep(ss.next[i])
 	}
@@ -178,7 +198,7 @@ func (ss *sessions) dropExpired(now time.Duration, drop func(*session)) (oldest 
 
 // all yields the sessions that are in a slot.
 func (ss *sessions) all(yield func(*session) bool) {
-	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next[0], ss.next[1], ss.current.Load()} {
+	for _, s := range [...]*session{ss.draining[0], ss.draining[1], ss.previous, ss.next[0], ss.next[1], ss.trial, ss.current.Load()} {
 		if s != nil && !yield(s) {
 			return
 		}
@@ -210,7 +230,7 @@ func (ss *sessions) takeOut(goes func(*session) bool, drop func(*session)) {
 	for i := range ss.draining {
 		ss.draining[i] = out(ss.draining[i])
 	}
-	ss.previous = out(ss.previous)
+	ss.previous, ss.trial = out(ss.previous), out(ss.trial)
 	for i := range ss.next {
 		ss.next[i] = out(ss.next[i])
 	}

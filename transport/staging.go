@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -32,12 +33,28 @@ func (s *staging) add(first, rest [][]byte) (dropped int) {
 		p = append(append(p, first[i]...), rest[i]...)
 		s.packets = append(s.packets, p)
 		s.bytes += len(p)
-		for len(s.packets) > maxStagedPackets || s.bytes > maxStagedBytes {
-			s.bytes -= len(s.packets[0])
-			s.packets[0] = nil
-			s.packets = s.packets[1:]
-			dropped++
-		}
+	}
+	return s.shrink()
+}
+
+// addFirst puts packets, which become its own, before those that wait already.
+func (s *staging) addFirst(packets [][]byte) (dropped int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.packets = append(slices.Clip(packets), s.packets...)
+	for _, p := range packets {
+		s.bytes += len(p)
+	}
+	return s.shrink()
+}
+
+// shrink drops the oldest of too many. mu is held.
+func (s *staging) shrink() (dropped int) {
+	for len(s.packets) > maxStagedPackets || s.bytes > maxStagedBytes {
+		s.bytes -= len(s.packets[0])
+		s.packets[0] = nil
+		s.packets = s.packets[1:]
+		dropped++
 	}
 	s.n.Store(int32(len(s.packets)))
 	return dropped

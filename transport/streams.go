@@ -3,8 +3,8 @@ package transport
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
-	"time"
 
 	"stunnel/transport/socket"
 )
@@ -62,37 +62,42 @@ func (t *Tunnel) serve(s socket.Stream, stranger bool) bool {
 	c.owners[s] = nil
 	ended := c.ended
 	c.running.Go(func() {
-		defer t.lose(s)
+		why := "not welcome"
+		defer func() { t.lose(s, why) }()
 		if !stranger || t.welcome(s, ended) {
-			t.runStream(s)
+			why = t.runStream(s)
 		}
 	})
 	return true
 }
 
 // lose is for a connection that has ended, or is to.
-func (t *Tunnel) lose(s socket.Stream) {
+func (t *Tunnel) lose(s socket.Stream, why string) {
 	s.Close()
 	t.streams.mu.Lock()
 	owners := t.streams.owners[s]
 	delete(t.streams.owners, s)
 	t.streams.mu.Unlock()
 	for _, p := range owners {
-		p.lose(s)
+		p.lose(s, why)
 	}
 }
 
-// runStream takes messages in until the connection ends, or brings a forged one: nobody but its other end can put it there.
-func (t *Tunnel) runStream(s socket.Stream) {
+// runStream takes messages in until the connection ends, or brings a forged one: nobody but its other end can put it there. It returns
+// why it has ended.
+func (t *Tunnel) runStream(s socket.Stream) (why string) {
 	for {
 		burst, err := s.Receive()
 		if err != nil {
 			t.log.Debug("connection ended", "with", s.Path().Remote, "error", err)
-			return
+			if errors.Is(err, io.EOF) {
+				return "the peer has closed it"
+			}
+			return err.Error()
 		}
 		if _, forged := t.takeIn(burst); forged > 0 {
 			t.log.Debug("connection closed: a message that does not open", "with", s.Path().Remote)
-			return
+			return "a message came that does not open"
 		}
 	}
 }
@@ -147,40 +152,6 @@ func (t *Tunnel) runListener(l Listener) {
 		}
 		t.serve(s, true)
 	}
-}
-
-// dialTimeout is how long a connection may take to come about, as long as a handshake.
-const dialTimeout = RekeyTimeout
-
-// dial makes a connection to the peer and begins a handshake on it; one at a time.
-func (p *peer) dial(now time.Duration) {
-	t, c, to := p.tunnel, &p.tunnel.streams, p.addressesTCP()
-	if len(to) == 0 || t.dialTCP == nil || !p.dialling.CompareAndSwap(false, true) {
-		return
-	}
-	p.arm(&p.timers.retransmit, now+RekeyTimeout+jitter())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ended == nil {
-		p.dialling.Store(false)
-		return
-	}
-	ended := c.ended
-	c.running.Go(func() {
-		ctx, cancel := context.WithTimeout(ended, dialTimeout)
-		defer cancel()
-		s, err := t.dialTCP(ctx, to[0], t.mark.Load())
-		p.dialling.Store(false)
-		if err != nil {
-			t.log.Debug("no TCP connection", "peer", p, "endpoint", to[0], "error", err)
-			return
-		}
-		if t.serve(s, false) {
-			path := s.Path()
-			p.initiateBy(&path, t.now())
-			p.settle(s)
-		}
-	})
 }
 
 // status is what Status tells of connections.

@@ -55,7 +55,8 @@ func (t *timer) fired(now time.Duration) bool {
 // its session, one for packets of which fragments are missing, those of
 // extensions, and what they remember.
 type timers struct {
-	retransmit   timer // our initiation was not answered
+	ways         timer // other ways are to be tried, or the same again
+	silence      timer // is what is sent heard?
 	newHandshake timer // our data was not answered
 	keepalive    timer // their data was not answered: passive keepalive
 	persistent   timer
@@ -69,9 +70,8 @@ type timers struct {
 	echo  timer
 	probe timer // of the path, while there is data
 
-	anotherKeepalive atomic.Bool  // more data came while keepalive was running
-	rekeyedOnReceive atomic.Bool  // at most one such rekey per session
-	attempts         atomic.Int32 // of the handshake now going on, beyond the first
+	anotherKeepalive atomic.Bool // more data came while keepalive was running
+	rekeyedOnReceive atomic.Bool // at most one such rekey per session
 
 	check atomic.Int64 // when the loop will next look at this peer; never: not at all
 	place int          // in schedule.peers; guarded by schedule.mu; -1: not in it
@@ -129,19 +129,12 @@ func (p *peer) authenticatedTraversal(now time.Duration) {
 	}
 }
 
-func (p *peer) initiationSent(now time.Duration) {
-	p.authenticatedSent(now)
-	p.arm(&p.timers.retransmit, now+RekeyTimeout+jitter())
-}
-
 func (p *peer) sessionDerived(now time.Duration) {
 	p.armIfIdle(&p.timers.expiry, now+RejectAfterTime)
 	p.arm(&p.timers.zeroKeys, now+zeroKeysAfter)
 }
 
 func (p *peer) handshakeComplete() {
-	p.timers.retransmit.stop()
-	p.timers.attempts.Store(0)
 	p.timers.rekeyedOnReceive.Store(false)
 	p.lastHandshake.Store(p.tunnel.wall().UnixNano())
 }
@@ -149,7 +142,7 @@ func (p *peer) handshakeComplete() {
 // all yields the timers that the loop waits for.
 func (t *timers) all(yield func(*timer) bool) {
 	for _, one := range [...]*timer{
-		&t.retransmit, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.path, &t.hello, &t.lapse, &t.echo, &t.probe,
+		&t.ways, &t.silence, &t.newHandshake, &t.keepalive, &t.persistent, &t.expiry, &t.zeroKeys, &t.reassembly, &t.path, &t.hello, &t.lapse, &t.echo, &t.probe,
 	} {
 		if !yield(one) {
 			return
@@ -164,15 +157,16 @@ func (p *peer) stopTimers() {
 	}
 	t.anotherKeepalive.Store(false)
 	t.rekeyedOnReceive.Store(false)
-	t.attempts.Store(0)
 }
 
 // expire does what is due at now. Only the timer loop calls it.
 func (p *peer) expire(now time.Duration) {
 	t := &p.timers
-	if t.retransmit.fired(now) {
-		p.tunnel.missed(p.publicKey)
-		p.retry(now)
+	if t.ways.fired(now) {
+		p.queueInitiation()
+	}
+	if t.silence.fired(now) {
+		p.listen(now)
 	}
 	if t.newHandshake.fired(now) {
 		p.clearLocal()

@@ -66,10 +66,9 @@ func TestHelloAddsAtMostFourMessagesToAHandshake(t *testing.T) {
 			a.say(b, "first")
 			w.pass(time.Second)
 			b.mustHear("first")
-			w.pass(time.Minute)
 			for _, s := range w.sightings(0, "", crypto.TypeTransport) {
-				if messages++; len(s.data) > 1000 {
-					messages -= 2 // a probe of the path, and its reply
+				if len(s.data) > 48 && len(s.data) <= 1000 { // no echo and no reply to one, no probe of the path
+					messages++
 				}
 			}
 		})

@@ -55,7 +55,7 @@ type world struct {
 	wire        []sighting // read it through sightings
 	ends        map[*memnet.Host]bool
 	ciphertexts map[message][sha256.Size]byte
-	sessions    map[session]bool
+	handshakes  map[session][sha256.Size]byte
 }
 
 // sighting is one datagram as its sender sent it.
@@ -89,7 +89,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, network: memnet.New(1), begin: time.Now(), extensions: transport.ExtensionsOff,
 		ends:        make(map[*memnet.Host]bool),
-		ciphertexts: make(map[message][sha256.Size]byte), sessions: make(map[session]bool),
+		ciphertexts: make(map[message][sha256.Size]byte), handshakes: make(map[session][sha256.Size]byte),
 	}
 	w.network.Impair(memnet.Impairment{Delay: latency})
 	w.network.Tap(func(d *memnet.Transit) bool {
@@ -122,10 +122,11 @@ func (w *world) inspect(d *memnet.Transit) {
 	switch kind {
 	case crypto.TypeInitiation, crypto.TypeResponse:
 		s := session{seen.sender, crypto.Sender(d.Data)}
-		if w.sessions[s] {
+		sum := sha256.Sum256(d.Data)
+		if before, ok := w.handshakes[s]; ok && before != sum { // the same goes to several addresses
 			w.t.Errorf("at %v %s used the index %08x a second time, in %v", seen.at, s.sender, s.index, kind)
 		}
-		w.sessions[s] = true
+		w.handshakes[s] = sum
 	case crypto.TypeTransport:
 		m := message{session{seen.sender, crypto.Receiver(d.Data)}, crypto.MessageCounter(d.Data)}
 		sum := sha256.Sum256(d.Data)

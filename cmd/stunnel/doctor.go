@@ -2,12 +2,14 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +19,7 @@ import (
 	"stunnel/cmd/internal/conf"
 	"stunnel/cmd/internal/control"
 	"stunnel/cmd/internal/doctor"
+	"stunnel/transport/socket"
 )
 
 func doctorCommand() *cli.Command {
@@ -28,7 +31,8 @@ func doctorCommand() *cli.Command {
 			"run on this host: rights, clock, port, names and routes of endpoints, handshakes, allowed IPs, forwarding,\n" +
 			"firewall, MTU, and what tunnels that died have left. Of a tunnel that does not run it tells what `up` would meet.\n" +
 			"Each finding comes with what was read and what mends it; what to mend first comes first. It changes nothing, and\n" +
-			"sends nothing but questions for the names of endpoints. Run it at both ends, as root, while something is sent.\n\n" +
+			"sends nothing but questions for the names of endpoints, and to a silent peer that should take TCP an attempt. Run it at\n" +
+			"both ends, as root, while something is sent.\n\n" +
 			"The exit status is 0 if nothing is wrong, and 1 if something is. --json prints {\"tunnels\": [names],\n" +
 			"\"findings\": [...], \"notes\": [...] (which may be meant so), \"unread\": [{what, why}]}; of a finding: id (a word\n" +
 			"that stays the same), tunnel, peer, what, evidence [{source, says}], remedies [{command, why}].\n\n" +
@@ -113,8 +117,20 @@ func patient(arg string, running []string) (*doctor.Tunnel, error) {
 	if t.File != nil { // as the tunnel itself does
 		l := &lookups{mark: func() uint32 { return t.Status.FwMark }, direct: pastResolved(t.File), own: t.File.Interface.DNS.Servers}
 		t.Lookup = l.lookup
+		t.Dial = dialAs(&t.File.Interface, t.Status.FwMark)
 	}
 	return t, nil
+}
+
+// dialAs makes TCP connections as the tunnel of in does, and ends them.
+func dialAs(in *conf.Interface, mark uint32) func(context.Context, netip.AddrPort) error {
+	return func(ctx context.Context, to netip.AddrPort) error {
+		s, err := socket.Dial(ctx, to, socket.Options{Mark: mark, Address: socketAddress(in), Device: in.BindDevice})
+		if err != nil {
+			return err
+		}
+		return s.Close()
+	}
 }
 
 func writeJSON(w io.Writer, r doctor.Report) error {

@@ -76,6 +76,7 @@ type showOptions struct {
 	macs bool // list stations
 
 	ethernet bool // of a tunnel in tap mode
+	ours     bool // of a stunnel, which tells all that there is to be told
 }
 
 // gather asks the interface that arg means, a NAME or a FILE, or all of them when it is "". What
@@ -173,7 +174,7 @@ func showText(w io.Writer, tunnels []tunnel, o showOptions) {
 			fmt.Fprintln(w)
 		}
 		showInterface(w, t, o)
-		o.ethernet = t.status.Ethernet != nil
+		o.ethernet, o.ours = t.status.Ethernet != nil, t.status.MTU != 0
 		for _, p := range t.status.Peers {
 			fmt.Fprintln(w)
 			showPeer(w, p, o)
@@ -195,6 +196,7 @@ func showInterface(w io.Writer, t tunnel, o showOptions) {
 	if s.ListenPort != 0 {
 		b.line("listening port", fmt.Sprint(s.ListenPort))
 	}
+	b.listening(s)
 	if s.FwMark != 0 {
 		b.line("fwmark", fmt.Sprintf("%#x", s.FwMark))
 	}
@@ -227,7 +229,10 @@ func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
 	if p.Endpoint.IsValid() {
 		b.line("endpoint", p.Endpoint.String())
 	} else {
-		b.line("endpoint", "not known; this peer has to speak first")
+		b.line("endpoint", unknownEndpoint(&p))
+	}
+	if o.ours {
+		b.carrier(&p, o.now)
 	}
 	switch {
 	case len(p.AllowedIPs) > 0:
@@ -245,6 +250,14 @@ func showPeer(w io.Writer, p transport.PeerStatus, o showOptions) {
 		b.line("keepalive", "every "+count(int64(p.PersistentKeepalive/time.Second), "second"))
 	}
 	b.drops("dropped, of this peer", p.Drops)
+}
+
+// unknownEndpoint says why there is none.
+func unknownEndpoint(p *transport.PeerStatus) string {
+	if len(p.EndpointsTCP)+len(p.Endpoints) > 0 {
+		return "none is in use"
+	}
+	return "not known; this peer has to speak first, or its name to be resolved"
 }
 
 // handshakeText says when the latest handshake was, and where there ought to be another one, what that means.

@@ -29,7 +29,7 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 	now := time.Date(2026, 2, 3, 4, 5, 6, 789e6, time.UTC)
 	return []tunnel{
 		{name: "peer", status: transport.Status{
-			PrivateKey: private, PublicKey: private.Public(), ListenPort: 51820, FwMark: 0xca6c, Up: true, MTU: 1420,
+			PrivateKey: private, PublicKey: private.Public(), ListenPort: 51820, ListenTCP: 443, Streams: 1, Strangers: 12, FwMark: 0xca6c, Up: true, MTU: 1420,
 			Lanes: 4,
 			Offloads: []transport.Offload{{Name: "csum"}, {Name: "gro"}, {Name: "gso", Off: "a device on the way (EIO)"},
 				{Name: "tso4"}, {Name: "uso4", Off: "the kernel refuses it"}, {Name: "uso6", Off: "the kernel refuses it"}},
@@ -38,7 +38,8 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 			Peers: []transport.PeerStatus{
 				{
 					Name: "laptop", PublicKey: crypto.PublicKey{1}, PresharedKey: psk,
-					Endpoint: netip.MustParseAddrPort("192.0.2.7:4500"), LastHandshake: now.Add(-63*time.Second - 500*time.Millisecond),
+					Endpoint: netip.MustParseAddrPort("192.0.2.7:4500"), PathMTU: 1460,
+					Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:4500"), netip.MustParseAddrPort("[2001:db8::7]:4500")}, LastHandshake: now.Add(-63*time.Second - 500*time.Millisecond),
 					RxBytes: 1023, TxBytes: 5 << 30, PersistentKeepalive: 25 * time.Second,
 					AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
 					Extensions: transport.ExtensionsRequired, Software: "stunnel 0.3.0", Announced: []string{"echo", "fragments", "trusted_checksums"},
@@ -56,7 +57,11 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 					Software: "stunnel 0.2.0", Goodbye: now.Add(-9*time.Minute - 1500*time.Millisecond),
 				},
 				{
-					Name: "router", PublicKey: crypto.PublicKey{6}, Endpoint: netip.MustParseAddrPort("192.0.2.10:51820"),
+					Name: "router", PublicKey: crypto.PublicKey{6}, Endpoint: netip.MustParseAddrPort("192.0.2.10:443"), Endpoints: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:51820")},
+					EndpointsTCP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.10:443"), netip.MustParseAddrPort("192.0.2.11:443")},
+					Transport:    transport.TransportAuto, Carrier: transport.TransportTCP,
+					CarrierSince: now.Add(-2*time.Minute - 1500*time.Millisecond), CarrierWhy: "UDP does not get through",
+
 					LastHandshake: now.Add(-time.Second), Software: "wireguard", Downgrades: 2,
 				},
 			},

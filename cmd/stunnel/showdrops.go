@@ -24,7 +24,7 @@ var dropWords = map[string]struct{ what, why string }{
 	"replayed_initiation": {"handshake", "no newer than one before: repeated, or its clock was set back"},
 	"initiation_flood":    {"handshake", "too soon after the one before"},
 	"bad_cookie":          {"cookie", "that could not be opened"},
-	"other_way":           {"handshake answer", "that came by another way than was asked"},
+	"other_way":           {"message", "of a handshake or a probe, by another way than it belongs to"},
 	"expired_session":     {"packet", "of a session past its time"},
 	"not_authentic":       {"packet", "forged or damaged on the way"},
 	"replayed":            {"packet", "that came twice, or far too late"},

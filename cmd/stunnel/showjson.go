@@ -11,7 +11,8 @@ import (
 // jsonDescription is the promise that `show --json` keeps: names are added, never changed.
 const jsonDescription = `--json prints {"interfaces": [...]}. Names are only ever added. Of an interface:
    name, other_namespace_pid (the process, if it runs in another network namespace; else null),
-   public_key, has_private_key, private_key (with --show-keys), listen_port, fwmark, up and mtu (null if
+   public_key, has_private_key, private_key (with --show-keys), listen_port, listen_tcp (0 if no TCP connections
+   are taken), streams (open TCP connections), strangers (TCP connections closed since they proved nothing), fwmark, up and mtu (null if
    the program does not tell), lanes (0 if it does not tell), offloads {name: "" if it is in use, else why
    not} (null if the program does not tell; csum, io_uring, tso4, tso6, uso4, uso6 and vnet_hdr of the
    device, gro and gso of the sockets), trusted_checksums (whether they are on; null if the program does not tell),
@@ -23,7 +24,10 @@ Of a side: stations (how many), allowed_macs (empty: any), loop (whether nothing
    one), flaps (times that a station which moves too often was held), unlearned_frames (beyond mac_limit).
 Of a peer:
    name ("" if it has none), public_key, has_preshared_key, preshared_key (with --show-keys),
-   endpoint (null if not known), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
+   endpoint (null if not known), endpoints and endpoints_tcp (where it may be), transport ("udp", "tcp" or "auto";
+   null if the program does not tell), carrier ("udp" or "tcp"; null if there is no session), carrier_since (RFC 3339
+   in UTC), carrier_since_seconds_ago, carrier_why (for people, or ""), path_mtu (the largest packet outside that is known
+   to reach it, in bytes; null if that is not measured), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
    latest_handshake_seconds_ago, rx_bytes, tx_bytes, persistent_keepalive_seconds (0 is off),
    extensions ("off", "auto" or "required"; null if the program does not tell), software ("stunnel" and its
    version, or "wireguard" if it announces nothing; "" if not known), announced (the extensions that it takes),
@@ -44,6 +48,9 @@ type jsonInterface struct {
 	HasPrivateKey    bool              `json:"has_private_key"`
 	PrivateKey       string            `json:"private_key,omitempty"`
 	ListenPort       uint16            `json:"listen_port"`
+	ListenTCP        uint16            `json:"listen_tcp"`
+	Streams          int               `json:"streams"`
+	Strangers        uint64            `json:"strangers"`
 	FwMark           uint32            `json:"fwmark"`
 	Up               *bool             `json:"up"`
 	MTU              *int              `json:"mtu"`
@@ -61,6 +68,14 @@ type jsonPeer struct {
 	HasPresharedKey     bool              `json:"has_preshared_key"`
 	PresharedKey        string            `json:"preshared_key,omitempty"`
 	Endpoint            *string           `json:"endpoint"`
+	Endpoints           []string          `json:"endpoints"`
+	EndpointsTCP        []string          `json:"endpoints_tcp"`
+	Transport           *string           `json:"transport"`
+	Carrier             *string           `json:"carrier"`
+	CarrierSince        *string           `json:"carrier_since"`
+	CarrierSinceAgo     *float64          `json:"carrier_since_seconds_ago"`
+	CarrierWhy          string            `json:"carrier_why"`
+	PathMTU             *int              `json:"path_mtu"`
 	AllowedIPs          []string          `json:"allowed_ips"`
 	LatestHandshake     *string           `json:"latest_handshake"`
 	LatestHandshakeAgo  *float64          `json:"latest_handshake_seconds_ago"`
@@ -98,6 +113,9 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		Name:           t.name,
 		HasPrivateKey:  !s.PrivateKey.IsZero(),
 		ListenPort:     s.ListenPort,
+		ListenTCP:      s.ListenTCP,
+		Streams:        s.Streams,
+		Strangers:      s.Strangers,
 		FwMark:         s.FwMark,
 		Lanes:          s.Lanes,
 		DroppedPackets: orEmpty(s.Drops),
@@ -129,6 +147,8 @@ func interfaceJSON(t tunnel, o showOptions) jsonInterface {
 		if ours {
 			word := p.Extensions.String()
 			peer.Extensions = &word
+			allowed := p.Transport.String()
+			peer.Transport = &allowed
 		}
 		if s.Ethernet != nil {
 			port := sideJSON(&p.Port)
@@ -144,6 +164,9 @@ func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
 		Name:                p.Name,
 		PublicKey:           p.PublicKey.String(),
 		HasPresharedKey:     !p.PresharedKey.IsZero(),
+		Endpoints:           texts(p.Endpoints),
+		EndpointsTCP:        texts(p.EndpointsTCP),
+		CarrierWhy:          p.CarrierWhy,
 		AllowedIPs:          texts(p.AllowedIPs),
 		RxBytes:             p.RxBytes,
 		TxBytes:             p.TxBytes,
@@ -164,6 +187,14 @@ func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
 		j.Endpoint = &endpoint
 	}
 	j.LatestHandshake, j.LatestHandshakeAgo = timeJSON(p.LastHandshake, o.now)
+	if !p.CarrierSince.IsZero() {
+		carrier := p.Carrier.String()
+		j.Carrier = &carrier
+	}
+	j.CarrierSince, j.CarrierSinceAgo = timeJSON(p.CarrierSince, o.now)
+	if p.PathMTU != 0 {
+		j.PathMTU = &p.PathMTU
+	}
 	j.Goodbye, j.GoodbyeAgo = timeJSON(p.Goodbye, o.now)
 	if p.RoundTrip > 0 {
 		seconds := p.RoundTrip.Seconds()

@@ -2,14 +2,17 @@ package main
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
+	"stunnel/crypto"
 	"stunnel/device/netconf/statedir"
 )
 
 // spokeTCP are the peers of a tunnel whose messages have ever come over TCP: where the file does not say what may carry them,
-// TCP is tried too. It outlives a boot as lastGood does.
+// TCP is tried too. It outlives a boot as lastGood does. One goroutine at a time uses it.
 type spokeTCP struct {
 	path  string
 	peers map[string]bool // by their public keys, as files have them
@@ -25,4 +28,18 @@ func openSpokeTCP(dir, name string) *spokeTCP {
 		}
 	}
 	return s
+}
+
+func (s *spokeTCP) has(peer crypto.PublicKey) bool { return s.peers[peer.String()] }
+
+// maxSpoken peers are kept, as many as a hub may have.
+const maxSpoken = 1 << 16
+
+// add keeps a peer.
+func (s *spokeTCP) add(peer crypto.PublicKey) error {
+	if s.has(peer) || len(s.peers) >= maxSpoken {
+		return nil
+	}
+	s.peers[peer.String()] = true
+	return keepJSON(s.path, slices.Sorted(maps.Keys(s.peers)))
 }

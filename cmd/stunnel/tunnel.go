@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"stunnel/cmd/internal/control"
 	"stunnel/crypto"
@@ -38,6 +39,7 @@ type running struct {
 	engine  *transport.Tunnel
 	log     *slog.Logger
 	network *network
+	advice  tcpAdvice
 	manner
 	narrow sync.Once             // says that bursts could not be limited
 	lost   sync.Map              // names of offloads whose loss was told
@@ -84,6 +86,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 		log.Error("packets are not sealed as they should be on this machine; they are sealed right all the same", "aead", aeadInUse())
 	}
 	engineLog, writeLog := unhurried(log)
+	t.advice.log = engineLog
 	var queues []transport.Queue
 	for _, q := range tun.Queues() {
 		queues = append(queues, q)
@@ -145,6 +148,7 @@ func (t *running) unanswered(peer crypto.PublicKey) {
 	if n := t.names.Load(); n != nil {
 		n.unanswered(peer)
 	}
+	t.advice.unanswered(peer, time.Now())
 }
 
 // fixMark gives the tunnel's own packets a mark for as long as it runs: rules, and perhaps a kill switch, go by it.

@@ -133,8 +133,14 @@ func (u *upward) configure() error {
 		return err
 	}
 	defer start()
-	if err := u.tunnel.Configure(engineConfig(u.file, found, openSpokeTCP(lastGoodDir, u.file.Name))); err != nil {
+	spoke := openSpokeTCP(lastGoodDir, u.file.Name)
+	if err := u.tunnel.Configure(engineConfig(u.file, found, spoke)); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
+	}
+	for i := range u.file.Peers {
+		if p := &u.file.Peers[i]; p.Transport == nil && p.TransportOf(spoke.has(p.PublicKey)) == transport.TransportUDP {
+			u.tunnel.advice.watch(p.PublicKey, p.Title())
+		}
 	}
 	own := u.tunnel.Status().PublicKey // perhaps set by a hook
 	for _, p := range u.file.Peers {
@@ -152,7 +158,7 @@ func engineConfig(f *conf.File, found []whereabouts, spoke *spokeTCP) transport.
 	configureSwitch(&c, in)
 	for i := range f.Peers {
 		p := &f.Peers[i]
-		carrier := p.TransportOf(spoke.peers[p.PublicKey.String()])
+		carrier := p.TransportOf(spoke.has(p.PublicKey))
 		pc := transport.PeerConfig{PublicKey: p.PublicKey, PresharedKey: p.PresharedKey, PersistentKeepalive: &p.PersistentKeepalive,
 			Extensions: &p.Extensions, Transport: &carrier}
 		if len(p.MACs) > 0 {

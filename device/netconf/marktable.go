@@ -45,13 +45,15 @@ func (t *MarkTable) Make(h *Handle) error {
 		c.AddRule(&nftables.Rule{Table: table, Chain: preraw, Exprs: t.injected(a)})
 	}
 	premangle := chain("premangle", nftables.ChainHookPrerouting, nftables.ChainPriorityMangle)
-	c.AddRule(&nftables.Rule{Table: table, Chain: premangle, Exprs: append(udpWith(&expr.Ct{Register: 1, Key: expr.CtKeyMARK}, t.Mark),
-		&expr.Immediate{Register: 1, Data: native32(t.Mark)},
-		&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1})})
 	postmangle := chain("postmangle", nftables.ChainHookPostrouting, nftables.ChainPriorityMangle)
-	c.AddRule(&nftables.Rule{Table: table, Chain: postmangle, Exprs: append(udpWith(&expr.Meta{Register: 1, Key: expr.MetaKeyMARK}, t.Mark),
-		&expr.Immediate{Register: 1, Data: native32(t.Mark)},
-		&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: 1})})
+	for _, protocol := range []byte{unix.IPPROTO_UDP, unix.IPPROTO_TCP} {
+		c.AddRule(&nftables.Rule{Table: table, Chain: premangle, Exprs: append(packetsWith(protocol, &expr.Ct{Register: 1, Key: expr.CtKeyMARK}, t.Mark),
+			&expr.Immediate{Register: 1, Data: native32(t.Mark)},
+			&expr.Meta{Key: expr.MetaKeyMARK, SourceRegister: true, Register: 1})})
+		c.AddRule(&nftables.Rule{Table: table, Chain: postmangle, Exprs: append(packetsWith(protocol, &expr.Meta{Register: 1, Key: expr.MetaKeyMARK}, t.Mark),
+			&expr.Immediate{Register: 1, Data: native32(t.Mark)},
+			&expr.Ct{Key: expr.CtKeyMARK, SourceRegister: true, Register: 1})})
+	}
 	return refusedByNft(t.String(), c.Flush())
 }
 
@@ -79,11 +81,11 @@ func (t *MarkTable) injected(a netip.Addr) []expr.Any {
 	}
 }
 
-// udpWith matches UDP packets for which what load loads is value.
-func udpWith(load expr.Any, value uint32) []expr.Any {
+// packetsWith matches packets of a protocol for which what load loads is value.
+func packetsWith(protocol byte, load expr.Any, value uint32) []expr.Any {
 	return []expr.Any{
 		&expr.Meta{Register: 1, Key: expr.MetaKeyL4PROTO},
-		&expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: []byte{unix.IPPROTO_UDP}},
+		&expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: []byte{protocol}},
 		load,
 		&expr.Cmp{Register: 1, Op: expr.CmpOpEq, Data: native32(value)},
 	}

@@ -31,6 +31,9 @@ type options struct {
 	also           []string // NAME=PATH: another build of ours
 }
 
+// tunnelNames are the tunnels, in the order of the tables.
+var tunnelNames = []string{"none", "stunnel", "stunnel-tcp", reference, "fastd", "openvpn", "openvpn-tcp", "tinc"}
+
 // microTests is the name of the Go benchmarks among the tests.
 const microTests = "micro"
 
@@ -40,7 +43,7 @@ func run(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 5, "measure each tunnel `N` times; figures are medians")
 	flags.IntVar(&o.secs, "secs", 5, "seconds per test")
-	flags.StringVar(&tunnels, "tunnels", "", "only these, separated by commas: none, stunnel, wireguard-go, fastd, openvpn, tinc")
+	flags.StringVar(&tunnels, "tunnels", "", "only these, separated by commas: "+strings.Join(tunnelNames, ", "))
 	flags.StringVar(&names, "tests", "", "only these, separated by commas: "+strings.Join(testNames(), ", "))
 	flags.StringVar(&o.dir, "o", "docs", "write benchmark.md, .svg and .json into `DIR`")
 	flags.Func("also", "measure another stunnel too: `NAME=PATH` of the binary; may be repeated", func(s string) error {
@@ -140,19 +143,24 @@ func measureAll(ctx context.Context, o options) error {
 // prepare builds what can be built, and looks what is installed of the rest.
 func prepare(ctx context.Context, dir string, o options, commit string) (tunnels []*tunnel, absent []string, err error) {
 	for _, name := range o.tunnels {
-		if !slices.Contains([]string{"none", "stunnel", reference, "fastd", "openvpn", "tinc"}, name) {
+		if !slices.Contains(tunnelNames, name) {
 			return nil, nil, fmt.Errorf("--tunnels: no tunnel is called %q", name)
 		}
 	}
 	if wants(o.tunnels, "none") {
 		tunnels = append(tunnels, noTunnel())
 	}
-	if wants(o.tunnels, "stunnel") {
+	if wants(o.tunnels, "stunnel") || wants(o.tunnels, "stunnel-tcp") {
 		path, err := build(ctx, dir, commit)
 		if err != nil {
 			return nil, nil, err
 		}
-		tunnels = append(tunnels, stunnel("stunnel", commit, path))
+		if wants(o.tunnels, "stunnel") {
+			tunnels = append(tunnels, stunnel("stunnel", commit, path))
+		}
+		if wants(o.tunnels, "stunnel-tcp") {
+			tunnels = append(tunnels, stunnelTCP(commit, path))
+		}
 	}
 	for _, also := range o.also {
 		name, path, ok := strings.Cut(also, "=")
@@ -171,12 +179,14 @@ func prepare(ctx context.Context, dir string, o options, commit string) (tunnels
 	for _, other := range []struct {
 		name, command string
 		make          func() *tunnel
-	}{{"fastd", "fastd", fastd}, {"openvpn", "openvpn", openVPN}, {"tinc", "tincd", tinc}} {
+	}{{"fastd", "fastd", fastd}, {"openvpn", "openvpn", openVPN}, {"openvpn-tcp", "openvpn", openVPNTCP}, {"tinc", "tincd", tinc}} {
 		if !wants(o.tunnels, other.name) {
 			continue
 		}
 		if err := missing(other.command); err != nil {
-			absent = append(absent, err.Error())
+			if text := err.Error(); !slices.Contains(absent, text) {
+				absent = append(absent, text)
+			}
 			continue
 		}
 		tunnels = append(tunnels, other.make())

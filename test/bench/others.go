@@ -53,19 +53,24 @@ func fastd() *tunnel {
 
 // openVPN is OpenVPN's user space data channel (no kernel module) with
 // ChaCha20-Poly1305 and large socket buffers.
-func openVPN() *tunnel {
-	return &tunnel{name: "OpenVPN", version: firstLine("openvpn", "--version"), start: func(ctx context.Context, w *world) error {
+func openVPN() *tunnel { return openVPNOver("OpenVPN", "udp", "udp") }
+
+// openVPNTCP is the same over TCP.
+func openVPNTCP() *tunnel { return openVPNOver("OpenVPN TCP", "tcp-client", "tcp-server") }
+
+func openVPNOver(name, protocolA, protocolB string) *tunnel {
+	return &tunnel{name: name, version: firstLine("openvpn", "--version"), start: func(ctx context.Context, w *world) error {
 		if err := w.certificates(); err != nil {
 			return err
 		}
-		args := func(role, name, inner, innerPeer, outer, outerPeer string) []string {
-			return strings.Fields(fmt.Sprintf("openvpn --dev tun9 --dev-type tun --proto udp --disable-dco --verb 0 --tun-mtu %d "+
+		args := func(protocol, role, name, inner, innerPeer, outer, outerPeer string) []string {
+			return strings.Fields(fmt.Sprintf("openvpn --dev tun9 --dev-type tun --proto %s --disable-dco --verb 0 --tun-mtu %d "+
 				"--data-ciphers CHACHA20-POLY1305 --sndbuf 4194304 --rcvbuf 4194304 --txqueuelen 1000 %s "+
 				"--ca %s/ca.crt --cert %s/%s.crt --key %s/%s.key --ifconfig %s %s --local %s --lport 1194 --remote %s 1194",
-				innerMTU, role, w.dir, w.dir, name, w.dir, name, inner, innerPeer, outer, outerPeer))
+				protocol, innerMTU, role, w.dir, w.dir, name, w.dir, name, inner, innerPeer, outer, outerPeer))
 		}
-		return w.startEnds(nil, args("--tls-client", "a", innerA, innerB, outerA, outerB),
-			args("--tls-server --dh none", "b", innerB, innerA, outerB, outerA))
+		return w.startEnds(nil, args(protocolA, "--tls-client", "a", innerA, innerB, outerA, outerB),
+			args(protocolB, "--tls-server --dh none", "b", innerB, innerA, outerB, outerA))
 	}}
 }
 

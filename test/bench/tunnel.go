@@ -33,18 +33,28 @@ func noTunnel() *tunnel {
 
 // stunnel is a build of ours, run as anybody would.
 func stunnel(name, version, path string) *tunnel {
+	return stunnelWith(name, version, path, "", "Endpoint = "+outerA+":51820\n", "")
+}
+
+// stunnelTCP is the same over TCP, which one end dials.
+func stunnelTCP(version, path string) *tunnel {
+	return stunnelWith("stunnel TCP", version, path, "Transport = tcp\n", "", "ListenTCP = 51820\n")
+}
+
+// stunnelWith has lines for a's [Peer], b's and b's [Interface].
+func stunnelWith(name, version, path, peerA, peerB, interfaceB string) *tunnel {
 	return &tunnel{name: name, version: version, start: func(ctx context.Context, w *world) error {
 		keyA, keyB := crypto.NewPrivateKey(), crypto.NewPrivateKey()
-		conf := func(name string, key crypto.PrivateKey, address string, peer crypto.PrivateKey, peerAddress, endpoint string) (string, error) {
-			return w.file(name+"/vpn.conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/24\nListenPort = 51820\nMTU = %d\n\n"+
-				"[Peer]\nPublicKey = %s\nAllowedIPs = %s/32\nEndpoint = %s:51820\n",
-				key.Base64(), address, innerMTU, peer.Public().Base64(), peerAddress, endpoint), 0o600)
+		conf := func(name string, key crypto.PrivateKey, address, lines string, peer crypto.PrivateKey, peerAddress, peerLines string) (string, error) {
+			return w.file(name+"/vpn.conf", fmt.Sprintf("[Interface]\nPrivateKey = %s\nAddress = %s/24\nListenPort = 51820\nMTU = %d\n%s\n"+
+				"[Peer]\nPublicKey = %s\nAllowedIPs = %s/32\n%s",
+				key.Base64(), address, innerMTU, lines, peer.Public().Base64(), peerAddress, peerLines), 0o600)
 		}
-		confA, err := conf("a", keyA, innerA, keyB, innerB, outerB)
+		confA, err := conf("a", keyA, innerA, "", keyB, innerB, "Endpoint = "+outerB+":51820\n"+peerA)
 		if err != nil {
 			return err
 		}
-		confB, err := conf("b", keyB, innerB, keyA, innerA, outerA)
+		confB, err := conf("b", keyB, innerB, interfaceB, keyA, innerA, peerB)
 		if err != nil {
 			return err
 		}

@@ -61,6 +61,11 @@ var tools = map[string]func(args []string) error{
 	"tool-pester":       pester,
 	"tool-web":          web,
 	"tool-advertise":    advertise,
+	"tool-flow":         flow,
+	"tool-pauses":       pauses,
+	"tool-udp2tcp":      udp2tcp,
+	"tool-tcp2udp":      tcp2udp,
+	"tool-strangers":    strangers,
 }
 
 func send(dialer *net.Dialer, args []string) error {

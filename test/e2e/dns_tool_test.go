@@ -6,19 +6,18 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
 
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-// serveDNS ADDRESS NAME=ADDRESS...: a name server for A records, over UDP and
-// TCP. It says "serving", then "asked NAME TYPE by ADDRESS" for each question.
+// serveDNS ADDRESS NAME=ADDRESS...: a name server for A and AAAA records, over
+// UDP and TCP, which may be kept for a second. It says "serving", then "asked
+// NAME TYPE by ADDRESS" for each question. @FILE is a zone that may change: the
+// file is read again for each question.
 func serveDNS(args []string) error {
-	records := make(map[string]netip.Addr)
-	for _, r := range args[1:] {
-		name, address, _ := strings.Cut(r, "=")
-		records[name+"."] = netip.MustParseAddr(address)
-	}
+	z := zone(args[1:])
 	at := net.JoinHostPort(args[0], "53")
 	packets, err := net.ListenPacket("udp", at)
 	if err != nil {
@@ -34,7 +33,7 @@ func serveDNS(args []string) error {
 			if err != nil {
 				return
 			}
-			go serveStream(c, records)
+			go serveStream(c, z)
 		}
 	}()
 	fmt.Println("serving")
@@ -44,7 +43,7 @@ func serveDNS(args []string) error {
 		if err != nil {
 			return err
 		}
-		answer, err := answerDNS(buffer[:n], from, records)
+		answer, err := answerDNS(buffer[:n], from, z)
 		if err != nil {
 			fmt.Println("no question:", err)
 			continue
@@ -55,7 +54,7 @@ func serveDNS(args []string) error {
 	}
 }
 
-func serveStream(c net.Conn, records map[string]netip.Addr) {
+func serveStream(c net.Conn, z zone) {
 	defer c.Close()
 	for {
 		var size [2]byte
@@ -66,7 +65,7 @@ func serveStream(c net.Conn, records map[string]netip.Addr) {
 		if _, err := io.ReadFull(c, question); err != nil {
 			return
 		}
-		answer, err := answerDNS(question, c.RemoteAddr(), records)
+		answer, err := answerDNS(question, c.RemoteAddr(), z)
 		if err != nil {
 			return
 		}
@@ -74,7 +73,26 @@ func serveStream(c net.Conn, records map[string]netip.Addr) {
 	}
 }
 
-func answerDNS(question []byte, from net.Addr, records map[string]netip.Addr) ([]byte, error) {
+// zone is NAME=ADDRESS, any number, or @FILE, where they stand.
+type zone []string
+
+// addresses are those of a name, which ends in a dot.
+func (z zone) addresses(name string) (found []netip.Addr) {
+	for _, record := range z {
+		if path, is := strings.CutPrefix(record, "@"); is {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				fmt.Println("no zone:", err)
+			}
+			found = append(found, zone(strings.Fields(string(text))).addresses(name)...)
+		} else if n, address, _ := strings.Cut(record, "="); n+"." == name {
+			found = append(found, netip.MustParseAddr(address))
+		}
+	}
+	return found
+}
+
+func answerDNS(question []byte, from net.Addr, z zone) ([]byte, error) {
 	var m dnsmessage.Message
 	if err := m.Unpack(question); err != nil {
 		return nil, err
@@ -87,14 +105,24 @@ func answerDNS(question []byte, from net.Addr, records map[string]netip.Addr) ([
 	fmt.Printf("asked %s %s by %s\n", asked, strings.TrimPrefix(q.Type.String(), "Type"), from)
 	m.Header.Response, m.Header.RecursionAvailable, m.Header.Authoritative = true, true, true
 	m.Answers, m.Authorities, m.Additionals = nil, nil, nil
-	address, known := records[asked]
-	if !known {
+	found := z.addresses(asked)
+	if len(found) == 0 {
 		m.Header.RCode = dnsmessage.RCodeNameError
-	} else if q.Type == dnsmessage.TypeA {
-		m.Answers = []dnsmessage.Resource{{
+	}
+	for _, address := range found {
+		var body dnsmessage.ResourceBody
+		switch {
+		case address.Is4() && q.Type == dnsmessage.TypeA:
+			body = &dnsmessage.AResource{A: address.As4()}
+		case address.Is6() && q.Type == dnsmessage.TypeAAAA:
+			body = &dnsmessage.AAAAResource{AAAA: address.As16()}
+		default:
+			continue
+		}
+		m.Answers = append(m.Answers, dnsmessage.Resource{
 			Header: dnsmessage.ResourceHeader{Name: q.Name, Type: q.Type, Class: q.Class, TTL: 1},
-			Body:   &dnsmessage.AResource{A: address.As4()},
-		}}
+			Body:   body,
+		})
 	}
 	return m.Pack()
 }

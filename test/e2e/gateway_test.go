@@ -128,7 +128,9 @@ func TestOutThroughAFriend(t *testing.T) {
 			// The path is narrower than the tunnel thinks.
 			f.mustDownload(t, ip1, 8<<20)
 			f.mustDownload(t, "["+ip16+"]", 8<<20)
-			if left := others(end(), sealed(clientOuter, ip2)...); len(left) > 0 {
+			// What the firewall says itself is of probes for which its way is too narrow.
+			expected := append(sealed(clientOuter, ip2), "protocol 1 192.0.2.1 > "+clientOuter)
+			if left := others(end(), expected...); len(left) > 0 {
 				t.Errorf("the firewall saw %q beside UDP between the client and the gateway", left)
 			}
 			for _, p := range []*lab.Process{a, g} {

@@ -19,8 +19,9 @@ import (
 // eth0 the VPN hosts reach each other, over a network that carries 1500 bytes.
 type lan struct {
 	*lab.Lab
-	t     *testing.T
-	sites []*lanSite
+	t       *testing.T
+	between *lab.Host // the switch that is the network between the sites
+	sites   []*lanSite
 }
 
 type lanSite struct {
@@ -53,10 +54,10 @@ func newLAN(t *testing.T, sites, mtu int) *lan {
 	t.Helper()
 	n := &lan{Lab: lab.New(t), t: t}
 	lab.Need(t, "ping")
-	between := n.Switch("between")
+	n.between = n.Switch("between")
 	for i := range sites {
 		s := &lanSite{number: i + 1, vpn: n.Host(fmt.Sprintf("vpn%d", i+1)), sw: n.Switch(fmt.Sprintf("switch%d", i+1)), keys: newPair(t)}
-		n.Plug(s.vpn, "eth0", between, s.vpn.Name, s.outside().String()+"/24")
+		n.Plug(s.vpn, "eth0", n.between, s.vpn.Name, s.outside().String()+"/24")
 		// No protocol of its own speaks at the VPN host's side of the LAN.
 		s.vpn.Run("sysctl", "-qew", "net.ipv6.conf.default.disable_ipv6=1",
 			"net.bridge.bridge-nf-call-iptables=0", "net.bridge.bridge-nf-call-ip6tables=0", "net.bridge.bridge-nf-call-arptables=0")

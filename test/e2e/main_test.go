@@ -103,6 +103,9 @@ type shown struct {
 		Lanes            int
 		TrustedChecksums bool           `json:"trusted_checksums"`
 		DroppedPackets   map[string]int `json:"dropped_packets"`
+		Streams          int
+		Strangers        int
+		MTU              int
 		Peers            []shownPeer
 	}
 }
@@ -123,6 +126,11 @@ type shownPeer struct {
 	RoundTrip       *float64 `json:"round_trip_seconds"`
 	EchoesSent      int      `json:"echoes_sent"`
 	EchoesLost      int      `json:"echoes_lost"`
+	Transport       string
+	Carrier         string
+	CarrierSince    string `json:"carrier_since"`
+	CarrierWhy      string `json:"carrier_why"`
+	PathMTU         int    `json:"path_mtu"`
 }
 
 func show(t *testing.T, h *lab.Host, name string) shown {

@@ -63,3 +63,17 @@ func sendStream(fd uintptr, msg *unix.Msghdr) (int, syscall.Errno) {
 	n, _, errno := unix.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(msg)), unix.MSG_NOSIGNAL)
 	return int(n), errno
 }
+
+// tcpInfo reads what the kernel knows of a connection; false: nothing.
+func tcpInfo(fd uintptr, info *unix.TCPInfo) bool {
+	length := uint32(unsafe.Sizeof(*info))
+	_, _, errno := unix.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.IPPROTO_TCP, unix.TCP_INFO, uintptr(unsafe.Pointer(info)), uintptr(unsafe.Pointer(&length)), 0)
+	return errno == 0
+}
+
+// unsent is how many bytes a connection has that have not been sent at all.
+func unsent(fd uintptr) int {
+	var n int32
+	_, _, _ = unix.RawSyscall(unix.SYS_IOCTL, fd, unix.SIOCOUTQNSD, uintptr(unsafe.Pointer(&n)))
+	return int(n)
+}

@@ -35,6 +35,8 @@ type UDP struct {
 
 	receiver receiver // owned by the caller of Receive
 
+	discovery discovery // owned by who has the file's write lock, as a sender at work does
+
 	gso gso
 
 	truncated     atomic.Uint64
@@ -115,15 +117,11 @@ func listenOne(port uint16, share bool, o Options, open func(family, kind, proto
 
 // prepare sets what must be set, and binds.
 func prepare(fd int, port uint16, share, is6 bool, o Options) error {
-	// Without path MTU discovery the kernel fragments what does not fit, as WireGuard wants it, and forged ICMP
-	// messages cannot shrink what we send.
-	options := []socketOption{
-		{unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_DONT, "IP_MTU_DISCOVER"},
-	}
+	options := []socketOption{discoveryOption(false, false)}
 	if is6 {
 		options = append(options,
 			socketOption{unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 0, "IPV6_V6ONLY"},
-			socketOption{unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_DONT, "IPV6_MTU_DISCOVER"},
+			discoveryOption(true, false),
 			socketOption{unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO"}) // of IPv4 too, with mapped addresses
 	} else {
 		options = append(options, socketOption{unix.IPPROTO_IP, unix.IP_PKTINFO, 1, "IP_PKTINFO"})

@@ -20,6 +20,8 @@ type sender struct {
 
 	rest      []byte // not sent yet
 	size      int    // of a datagram
+	is6       bool   // the remote end is
+	whole     bool   // Path.Whole
 	local     int    // length of the control message that asks for the source address; 0: none
 	segmented bool   // trains go out by UDP_SEGMENT
 	refusal   syscall.Errno
@@ -42,8 +44,9 @@ func newSender(u *UDP) *sender {
 // socket's buffer is full. Each datagram is handed to the kernel in order and at most once, whatever happens on the
 // way. A size below 1 is the caller's bug and panics.
 //
-// The error is ErrLocalGone if the train was sent, but not from to.Local; the kernel's, wrapped, if a part of it or
-// all was not; and both net.ErrClosed and os.ErrClosed after Close.
+// The error is ErrLocalGone if the train was sent, but not from to.Local; ErrTooLong, wrapped, if to is Whole and the
+// datagrams are longer than the device's MTU; the kernel's, wrapped, if for other reasons a part of it or all was not; and
+// both net.ErrClosed and os.ErrClosed after Close.
 func (u *UDP) Send(train []byte, size int, to Path) error {
 	if size < 1 {
 		panic("socket: datagrams without a size")
@@ -66,6 +69,7 @@ func (s *sender) send(train []byte, size int, to Path) error {
 	}
 	s.header.Namelen = length
 	s.rest, s.size = train, size
+	s.is6, s.whole = to.Remote.Addr().Unmap().Is6(), to.Whole
 	s.segmented = len(train) > size && u.gso.wanted()
 	s.refusal, s.lost, s.failed, s.retried = 0, 0, 0, false
 	s.setLocal(to)
@@ -77,6 +81,8 @@ func (s *sender) send(train []byte, size int, to Path) error {
 		u.refusedLocal.Add(1)
 	}
 	switch {
+	case s.failed == unix.EMSGSIZE && s.whole:
+		return fmt.Errorf("send %d bytes to %v: %w", size, to.Remote, ErrTooLong)
 	case s.failed != 0:
 		return fmt.Errorf("send to %v: %w", to.Remote, s.failed)
 	case s.lost != 0:
@@ -111,6 +117,9 @@ func (s *sender) setLocal(to Path) {
 
 // advance sends what is left, until it is done or the buffer is full, which it says by false.
 func (s *sender) advance(fd uintptr) bool {
+	if s.failed = s.socket.discovery.set(int(fd), s.is6, s.whole); s.failed != 0 {
+		return true
+	}
 	for len(s.rest) > 0 && s.failed == 0 {
 		n := s.next()
 		errno := s.socket.sendmsg(int(fd), &s.header)
@@ -155,6 +164,8 @@ func (s *sender) settle(n int, errno syscall.Errno) {
 			s.refusal = 0
 		}
 	case errno == unix.EINTR:
+	case errno == unix.EMSGSIZE && s.whole:
+		s.failed = errno
 	case train && (errno == unix.EIO || errno == unix.EINVAL || errno == unix.EMSGSIZE):
 		s.segmented, s.refusal = false, errno
 	case s.local != 0 && isAboutLocal(errno):

@@ -29,6 +29,7 @@ type TCP struct {
 	listener *Listener     // that has taken it; nil: it was dialled
 	source   netip.Prefix  // of a taken one: what counts as one remote host
 	complete time.Duration // messageTime, but in tests
+	patience time.Duration // the same with patience
 
 	admitted atomic.Bool
 	closed   atomic.Bool
@@ -39,7 +40,7 @@ type TCP struct {
 
 // newTCP makes a Stream of a connection whose options are set.
 func newTCP(conn *net.TCPConn, remote netip.AddrPort) (*TCP, error) {
-	c := &TCP{conn: conn, complete: messageTime}
+	c := &TCP{conn: conn, complete: messageTime, patience: patience}
 	var err error
 	if c.raw, err = conn.SyscallConn(); err != nil {
 		return nil, err

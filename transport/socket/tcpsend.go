@@ -12,14 +12,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is how long Send waits for room in the backlog. It is there for a connection that is a little slower than
-// what it is given; one that is slower by far, or stands still, must not hold up those who wait for the same goroutine.
-const patience = 20 * time.Millisecond
+// patience is how long Send waits for room in the backlog. Only a fast connection is waited for, which needs a moment to
+// send what it has: that costs less than to lose what was sealed. Others must not hold up those who wait for the same
+// goroutine.
+const patience = 10 * time.Millisecond
 
 // outflow is the sending side of a connection. A message whose beginning was taken must be written to its end before
 // another one begins, whoever sends it.
 type outflow struct {
 	mu        sync.Mutex
+	backlog   backlog
 	tail      []byte // what has not been taken yet of a message that was cut
 	stalled   bool   // nothing was taken when Send waited last: it drops at once what is not taken
 	finishing bool   // a goroutine waits to send tail; Send must not wait beside it
@@ -32,9 +34,12 @@ type flow struct {
 	iovecs  [1 + 2*maxSegments]unix.Iovec
 	lengths [2][lengthSize]byte   // of all messages but the last, and of the last
 	step    func(fd uintptr) bool // flow.advance, bound once since that allocates
-	try     func(fd uintptr)      // step, once
+	try     func(fd uintptr)      // flow.begin
+	info    unix.TCPInfo
 
 	rest  []byte // messages that have not been taken, the first perhaps in part
+	slow  bool   // the connection is: what has no room now is dropped
+	short bool   // and something was
 	size  int
 	begun int // bytes of the first that have been taken, of which the length in front of it counts as two
 	taken int // bytes so far
@@ -45,7 +50,7 @@ type flow struct {
 var flows = sync.Pool{New: func() any {
 	f := new(flow)
 	f.step = f.advance
-	f.try = func(fd uintptr) { f.advance(fd) }
+	f.try = f.begin
 	f.header.Iov = &f.iovecs[0]
 	return f
 }}
@@ -53,7 +58,7 @@ var flows = sync.Pool{New: func() any {
 // flow is to send a train, or what is left of the last message before.
 func (c *TCP) flow(train []byte, size int) *flow {
 	f := flows.Get().(*flow)
-	f.stream, f.rest, f.size, f.begun, f.taken, f.done, f.errno = c, train, size, 0, 0, false, 0
+	f.stream, f.rest, f.size, f.begun, f.taken, f.done, f.slow, f.short, f.errno = c, train, size, 0, 0, false, false, false, 0
 	if len(train) > 0 {
 		binary.BigEndian.PutUint16(f.lengths[0][:], uint16(size))
 		binary.BigEndian.PutUint16(f.lengths[1][:], uint16((len(train)-1)%size+1))
@@ -71,7 +76,12 @@ func (f *flow) putBack() {
 //
 // The error is ErrStalled if a part of the train was dropped, or all; ErrTooLong, wrapped, for messages whose length two
 // bytes do not hold; that of a connection that is no more, wrapped; net.ErrClosed after Close.
-func (c *TCP) Send(train []byte, size int) error {
+func (c *TCP) Send(train []byte, size int) error { return c.sendTrain(train, size, true) }
+
+// Try is Send that does not wait for room.
+func (c *TCP) Try(train []byte, size int) error { return c.sendTrain(train, size, false) }
+
+func (c *TCP) sendTrain(train []byte, size int, mayWait bool) error {
 	if size < 1 {
 		panic("socket: messages without a size")
 	}
@@ -85,7 +95,7 @@ func (c *TCP) Send(train []byte, size int) error {
 	defer c.out.mu.Unlock()
 	f := c.flow(train, min(size, len(train)))
 	defer f.putBack()
-	return c.send(f, true)
+	return c.send(f, mayWait)
 }
 
 // Offer sends one message if that can be done at once.
@@ -103,9 +113,9 @@ func (c *TCP) Offer(message []byte) bool {
 func (c *TCP) send(f *flow, mayWait bool) error {
 	o := &c.out
 	err := c.raw.Control(f.try)
-	if err == nil && !f.done && mayWait && !o.finishing && (!o.stalled || f.taken > 0) {
+	if err == nil && !f.done && mayWait && !f.slow && !o.finishing && (!o.stalled || f.taken > 0) {
 		before := f.taken
-		if err = c.conn.SetWriteDeadline(time.Now().Add(patience)); err == nil {
+		if err = c.conn.SetWriteDeadline(time.Now().Add(c.patience)); err == nil {
 			err = c.raw.Write(f.step)
 		}
 		o.stalled = !f.done && f.taken == before
@@ -120,8 +130,6 @@ func (c *TCP) send(f *flow, mayWait bool) error {
 		return errClosed
 	case f.errno != 0:
 		return fmt.Errorf("send to %v: %w", c.path.Remote, f.errno)
-	case f.done:
-		return nil
 	}
 	if f.begun > 0 {
 		o.tail = f.cut()
@@ -130,7 +138,7 @@ func (c *TCP) send(f *flow, mayWait bool) error {
 		o.finishing = true
 		go c.finish()
 	}
-	if len(f.rest) > 0 {
+	if len(f.rest) > 0 || f.short {
 		return ErrStalled
 	}
 	return nil
@@ -150,6 +158,19 @@ func (c *TCP) finish() {
 		c.out.finishing = !ended
 		return ended
 	})
+}
+
+// begin makes the first attempt. A connection that is slow is given no more messages than may wait. out.mu is held.
+func (f *flow) begin(fd uintptr) {
+	var room int
+	if room, f.slow = f.stream.out.backlog.room(fd, &f.info); f.slow {
+		most := max(0, (room+f.size-1)/f.size)
+		if n := most * f.size; n < len(f.rest) {
+			f.rest, f.short = f.rest[:n], true
+			f.lengths[1] = f.lengths[0]
+		}
+	}
+	f.advance(fd)
 }
 
 // advance sends what is left, until it is done, or fails, or nothing more is taken, which it says by false. out.mu is held.

@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // numbered is a train of n messages of size bytes, each with a number that goes up from first.
@@ -36,15 +38,21 @@ func number(t *testing.T, message []byte) uint64 {
 	return n
 }
 
-// fill sends until the connection has taken no more, and returns how many trains that were.
-func fill(t *testing.T, c *TCP, n, size int) (trains int) {
+// known is the backlog of a connection whose rate is not measured any more.
+func known(most int) backlog { return backlog{most: most, measured: time.Now().Add(time.Hour)} }
+
+// fill sends until the connection has taken nothing more for a while, and returns how many messages were sent.
+func fill(t *testing.T, c *TCP, n, size int) (sent uint64) {
 	t.Helper()
-	for ; trains < 100_000; trains++ {
-		switch err := c.Send(numbered(uint64(trains*n), n, size), size); {
-		case errors.Is(err, ErrStalled):
-			return trains + 1
-		case err != nil:
+	since := time.Now()
+	for end := since.Add(10 * time.Second); time.Now().Before(end); sent += uint64(n) {
+		switch err := c.Send(numbered(sent, n, size), size); {
+		case err == nil:
+			since = time.Now()
+		case !errors.Is(err, ErrStalled):
 			t.Fatal(err)
+		case time.Since(since) > 300*time.Millisecond:
+			return sent + uint64(n)
 		}
 	}
 	t.Fatal("what nobody reads is taken without end")
@@ -54,18 +62,21 @@ func fill(t *testing.T, c *TCP, n, size int) (trains int) {
 func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, taken := connected(t, "127.0.0.1")
+	dialled.out.backlog, dialled.patience = known(0), patience
 	const n, size = 40, 1452
-	trains := fill(t, dialled, n, size)
+	sent := fill(t, dialled, n, size)
+	train := numbered(sent, n, size)
+	sent += n
 	began := time.Now()
 	for range 200 {
-		if err := dialled.Send(numbered(1<<40, n, size), size); !errors.Is(err, ErrStalled) {
+		if err := dialled.Send(train, size); !errors.Is(err, ErrStalled) {
 			t.Fatalf("%v", err)
 		}
 	}
 	if took := time.Since(began); took >= 200*patience {
 		t.Errorf("200 sends on a connection that stands still took %v: each has waited", took)
 	}
-	if dialled.Offer(numbered(1<<40, 1, size)) {
+	if dialled.Offer(numbered(sent, 1, size)) {
 		t.Error("a message was sent, and there is no room")
 	}
 	finishing := func() bool {
@@ -77,20 +88,22 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 		t.Fatal("no message was cut, so nothing is tested")
 	}
 	// All that was taken comes, and nothing else; the message that was cut comes to its end although nobody sends.
-	const marker = 1 << 41
-	next, marked := uint64(0), false
+	marker := sent + 1
+	next, came, marked := uint64(0), uint64(0), false
 	for {
 		for _, m := range collectFrom(t, taken, 1) {
 			switch number := number(t, []byte(m.data)); {
 			case number == marker:
-				if next < uint64(trains-1)*n || next >= uint64(trains*n) {
-					t.Errorf("%d messages came of %d trains of %d, of which the last was cut", next, trains, n)
+				if came == 0 || came >= sent {
+					t.Errorf("%d messages came of %d, of which some were dropped", came, sent)
 				}
 				return
-			case number != next || len(m.data) != size:
-				t.Fatalf("after %d messages comes number %d", next, number)
+			case number < next || number >= sent || len(m.data) != size:
+				t.Fatalf("%d comes after %d", number, next)
+			default:
+				next = number + 1
 			}
-			next++
+			came++
 		}
 		if !finishing() && !marked {
 			marked = dialled.Send(numbered(marker, 1, 50), 50) == nil // or there is more to come, and then room
@@ -98,9 +111,118 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 	}
 }
 
+func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
+	inNetworkNamespace(t)
+	dialled, taken := connected(t, "::1")
+	for _, c := range []struct{ most, n, size, taken int }{
+		{20_000, 40, 1452, 14}, // the fourteenth begins before 20,000 bytes, the fifteenth does not
+		{20_000, 13, 1452, 13},
+		{1, 2, 1452, 1},
+		{0, 40, 1452, 40},
+	} {
+		dialled.out.backlog = known(c.most)
+		all := numbered(uint64(c.n)<<32, c.n, c.size)
+		all = all[:len(all)-100] // the last is shorter, and the one that is taken last is not
+		if err := dialled.Send(all, c.size); errors.Is(err, ErrStalled) != (c.taken < c.n) || err != nil && !errors.Is(err, ErrStalled) {
+			t.Fatalf("%+v: %v", c, err)
+		}
+		var want []string
+		for i := range c.taken {
+			want = append(want, string(all[i*c.size:min((i+1)*c.size, len(all))]))
+		}
+		expect(t, collectFrom(t, taken, c.taken), want)
+	}
+	dialled.out.backlog = known(-1)
+	if dialled.Offer(hello) || !errors.Is(dialled.Send(hello, len(hello)), ErrStalled) {
+		t.Error("a message was taken, and there is no room")
+	}
+}
+
+func TestTheBacklogIsTwentyMillisecondsLong(t *testing.T) {
+	for _, c := range []struct {
+		rate       uint64 // bytes per second
+		appLimited bool
+		want       int
+	}{
+		{0, false, 0}, {125_000, false, leastBacklog}, {1_250_000, false, 25_000}, {6_250_000, false, 125_000}, {12_500_000, false, 0},
+		{1_250_000, true, 0}, {1 << 40, false, 0},
+	} {
+		if got := backlogAt(c.rate, c.appLimited); got != c.want {
+			t.Errorf("%d bytes per second (what was sent was all: %t): %d bytes may wait, not %d", c.rate, c.appLimited, got, c.want)
+		}
+	}
+}
+
+func TestTheRateOfAConnectionIsThatOfTheWayOnlyIfItIsKeptBusy(t *testing.T) {
+	inNetworkNamespace(t)
+	dialled, taken := connected(t, "127.0.0.1")
+	rate := func() (rate uint64, appLimited bool) {
+		var info unix.TCPInfo
+		if dialled.raw.Control(func(fd uintptr) { tcpInfo(fd, &info) }) != nil || info.State != 1 { // TCP_ESTABLISHED
+			t.Fatalf("%+v", info)
+		}
+		return info.Delivery_rate, isAppLimited(&info)
+	}
+	for range 20 {
+		for _, way := range []struct{ from, to *TCP }{{dialled, taken}, {taken, dialled}} {
+			if err := way.from.Send(hello, len(hello)); err != nil {
+				t.Fatal(err)
+			}
+			collectFrom(t, way.to, 1)
+		}
+	}
+	if r, limited := rate(); r == 0 || !limited {
+		t.Errorf("after one message at a time the rate is %d, and what was sent was all: %t", r, limited)
+	}
+	go func() {
+		for {
+			if _, err := taken.Receive(); err != nil {
+				return
+			}
+		}
+	}()
+	busy := false
+	for deadline := time.Now().Add(10 * time.Second); !busy && time.Now().Before(deadline); {
+		_ = dialled.Send(numbered(0, 40, 1452), 1452)
+		_, limited := rate()
+		busy = !limited
+	}
+	if !busy {
+		t.Error("a connection that is kept busy does not show how fast the way is")
+	}
+}
+
+func TestTryDoesNotWaitForRoom(t *testing.T) {
+	inNetworkNamespace(t)
+	dialled, taken := connected(t, "127.0.0.1")
+	const n, size = 40, 1452
+	trains := fill(t, dialled, n, size)
+	began := time.Now()
+	for range 100 {
+		dialled.out.mu.Lock()
+		dialled.out.stalled = false // as after every moment in which something was taken
+		dialled.out.mu.Unlock()
+		if err := dialled.Try(numbered(1<<40, n, size), size); !errors.Is(err, ErrStalled) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if took := time.Since(began); took >= 100*patience {
+		t.Errorf("100 tries on a connection that stands still took %v", took)
+	}
+	for next := uint64(0); next < uint64(trains-1)*n; {
+		for _, m := range collectFrom(t, taken, 1) {
+			if got := number(t, []byte(m.data)); got != next && next < uint64(trains-1)*n {
+				t.Fatalf("after %d messages comes number %d", next, got)
+			}
+			next++
+		}
+	}
+}
+
 func TestManyWhoSendDoNotTearEachOthersMessages(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, taken := connected(t, "::1")
+	dialled.patience = patience
 	const senders = 4
 	var group sync.WaitGroup
 	for s := range senders {
@@ -164,6 +286,7 @@ func TestAMessageThatHasNoLengthIsRefused(t *testing.T) {
 func TestAConnectionThatIsClosedWhileItStandsStillLeavesNobodyBehind(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, _ := connected(t, "127.0.0.1")
+	dialled.patience = patience
 	fill(t, dialled, 3, 50_000)
 	for range 10 {
 		_ = dialled.Send(numbered(1<<40, 3, 50_000), 50_000)

@@ -16,6 +16,9 @@
 //	lanes=N             of the device: pairs of a queue and a socket
 //	offload_NAME=on|off of the device; behind off there may stand a comma, a space and why
 //	trusted_checksums=true|false  of the device: whether they are on
+//	listen_tcp=N        of the device: the TCP port on which connections are taken
+//	streams=N           of the device: open TCP connections
+//	strangers=N         of the device: connections that were closed since they had proved nothing
 //	drop_REASON=N       of the device and of a peer: packets dropped for that reason
 //	name=NAME           of a peer that has one; '%' and '=' in it are written as %25 and %3d
 //
@@ -31,6 +34,13 @@
 // and of a peer, each only where it says something, what transport.PeerStatus has by the
 // same name; texts are escaped as names are:
 //
+//	transport=tcp|auto            without the line: udp
+//	endpoints=ADDRESS,ADDRESS     where it may be; endpoint= is where packets go now
+//	endpoints_tcp=ADDRESS,ADDRESS
+//	carrier=tcp                   without the line: udp
+//	carrier_time_sec=N, carrier_time_nsec=N
+//	carrier_why=TEXT
+//	path_mtu=N
 //	extensions=off|required       without the line: auto
 //	software=TEXT                 "wireguard", or "stunnel" and its version
 //	announced=WORD,WORD           extensions that it takes
@@ -39,8 +49,8 @@
 //	goodbye_time_sec=N, goodbye_time_nsec=N
 //	round_trip_nsec=N, echoes_sent=N, echoes_lost=N
 //
-// A set takes trusted_checksums=true|false of the device, name=NAME of a peer (an empty
-// one removes it), extensions=auto|off|required of a peer, the settings of tap mode as a get
+// A set takes trusted_checksums=true|false and listen_tcp=N (0: none) of the device, name=NAME of a peer (an empty
+// one removes it), extensions=auto|off|required, transport=udp|tcp|auto, endpoints= and endpoints_tcp= of a peer, the settings of tap mode as a get
 // has them (an empty macs= lets a peer use any), and stop=true of the device: the program
 // ends after it has answered. Other programs answer EINVAL to all of them.
 package control

@@ -140,6 +140,7 @@ func fullStatus() transport.Status {
 		Lanes: 4,
 		Offloads: []transport.Offload{
 			{Name: "csum"}, {Name: "gso", Off: "100 % broken = EIO"}, {Name: "uso4", Off: "off, too"}},
+		ListenTCP: 443, Streams: 7, Strangers: 1 << 40,
 		TrustedChecksums: true,
 		Drops:            map[string]uint64{"no_peer": 3, "malformed": 1},
 		Peers: []transport.PeerStatus{
@@ -149,6 +150,9 @@ func fullStatus() transport.Status {
 				TxBytes: 1 << 40, RxBytes: 18446744073709551615, PersistentKeepalive: 25 * time.Second,
 				AllowedIPs: []netip.Prefix{netip.MustParsePrefix("10.0.0.2/32"), netip.MustParsePrefix("fd00::/64")},
 				Extensions: transport.ExtensionsRequired, Software: "stunnel 0.3.0", Announced: []string{"echo", "trusted_checksums"},
+				Endpoints:    []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:4500"), netip.MustParseAddrPort("[fe80::1%a=b]:4500")},
+				EndpointsTCP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:443")}, Transport: transport.TransportAuto,
+				Carrier: transport.TransportTCP, CarrierSince: time.Unix(1700000007, 5), CarrierWhy: "UDP = 100 % dead", PathMTU: 1280,
 				Downgrades: 3, RoundTrip: 310 * time.Microsecond, EchoesSent: 20, EchoesLost: 1,
 				Drops: map[string]uint64{"replayed": 2},
 			},

@@ -19,6 +19,7 @@ func appendStatus(b []byte, s *transport.Status) []byte {
 	if s.FwMark != 0 {
 		b = appendNumber(b, "fwmark=", uint64(s.FwMark))
 	}
+	b = appendListening(b, s)
 	b = appendText(b, "up=", strconv.FormatBool(s.Up))
 	b = appendNumber(b, "mtu=", uint64(max(s.MTU, 0)))
 	if s.Lanes > 0 {
@@ -62,7 +63,7 @@ func appendPeer(b []byte, p *transport.PeerStatus) []byte {
 		b = append(b, "allowed_ip="...)
 		b = append(prefix.AppendTo(b), '\n')
 	}
-	return appendDrops(appendPort(appendExtensions(b, p), &p.Port), p.Drops)
+	return appendDrops(appendPort(appendExtensions(appendCarrier(b, p), p), &p.Port), p.Drops)
 }
 
 // offloadText is "on", or "off" and why, a comma and a space between them.
@@ -108,6 +109,9 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 	if c.ListenPort != nil {
 		b = appendNumber(b, "listen_port=", uint64(*c.ListenPort))
 	}
+	if c.ListenTCP != nil {
+		b = appendNumber(b, "listen_tcp=", uint64(*c.ListenTCP))
+	}
 	if c.FwMark != nil {
 		b = appendNumber(b, "fwmark=", uint64(*c.FwMark))
 	}
@@ -137,6 +141,7 @@ func appendConfig(b []byte, c *transport.Config) []byte {
 		if p.Endpoint != nil {
 			b = appendText(b, "endpoint=", p.Endpoint.String())
 		}
+		b = appendCarrierConfig(b, p)
 		if p.PersistentKeepalive != nil {
 			b = appendNumber(b, "persistent_keepalive_interval=", uint64(max(*p.PersistentKeepalive, 0)/time.Second))
 		}

@@ -104,6 +104,13 @@ func (p *setParser) setDevice(key, value string) error {
 		}
 		n := uint16(port)
 		c.ListenPort = &n
+	case "listen_tcp":
+		port, err := parseNumber(value, 16)
+		if err != nil {
+			return err
+		}
+		n := uint16(port)
+		c.ListenTCP = &n
 	case "fwmark":
 		mark, err := parseNumber(value, 32)
 		if err != nil {
@@ -192,7 +199,11 @@ func setPeer(c *transport.PeerConfig, key, value string) error {
 		}
 		c.AllowedIPs = append(c.AllowedIPs, transport.AllowedIPChange{Prefix: prefix.Masked(), Remove: remove})
 	default:
-		return errUnknownKey
+		known, err := setCarrier(c, key, value)
+		if !known {
+			return errUnknownKey
+		}
+		return err
 	}
 	return nil
 }

@@ -55,6 +55,10 @@ func TestSetBecomesAConfig(t *testing.T) {
 		"extensions auto":  {"public_key=" + a.Hex() + "\nextensions=auto\n", peer(transport.PeerConfig{Extensions: to(transport.ExtensionsAuto)})},
 		"extensions required of one, and nothing said of another": {"public_key=" + a.Hex() + "\nextensions=required\npublic_key=" + b.Hex() + "\n",
 			transport.Config{Peers: []transport.PeerConfig{{PublicKey: a, Extensions: to(transport.ExtensionsRequired)}, {PublicKey: b}}}},
+		"TCP of the device": {"listen_tcp=443\n", transport.Config{ListenTCP: to(uint16(443))}},
+		"ways to a peer": {"public_key=" + a.Hex() + "\ntransport=auto\nendpoints=192.0.2.1:9,[::ffff:192.0.2.2]:9\nendpoints_tcp=\n",
+			peer(transport.PeerConfig{Transport: to(transport.TransportAuto), EndpointsTCP: to([]netip.AddrPort(nil)),
+				Endpoints: to([]netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:9"), netip.MustParseAddrPort("192.0.2.2:9")})})},
 		"mapped endpoint": {"public_key=" + a.Hex() + "\nendpoint=[::ffff:192.0.2.1]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("192.0.2.1:9"))})},
 		"zone":            {"public_key=" + a.Hex() + "\nendpoint=[fe80::1%eth0]:9\n", peer(transport.PeerConfig{Endpoint: to(netip.MustParseAddrPort("[fe80::1%eth0]:9"))})},
 		"replacing comes before adding, whatever the order": {"public_key=" + a.Hex() + "\nallowed_ip=10.0.0.0/8\nreplace_allowed_ips=true\nallowed_ip=11.0.0.0/8\n",
@@ -81,29 +85,37 @@ func TestSetRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	peer := "public_key=" + publicKey(1).Hex() + "\n"
 	upper := strings.ToUpper(publicKey(0xab).Hex())
 	for lines, want := range map[string]syscall.Errno{
-		"listen_port\n":                                  syscall.EPROTO,
-		"=1\n":                                           syscall.EPROTO,
-		"listen_port=1\r\n":                              syscall.EPROTO,
-		"listen_port=65536\n":                            syscall.EINVAL,
-		"listen_port=-1\n":                               syscall.EINVAL,
-		"listen_port=+1\n":                               syscall.EINVAL,
-		"listen_port=\n":                                 syscall.EINVAL,
-		"listen_port= 1\n":                               syscall.EINVAL,
-		"listen_port=0x10\n":                             syscall.EINVAL,
-		"fwmark=4294967296\n":                            syscall.EINVAL,
-		"fwmark=off\n":                                   syscall.EINVAL,
-		"replace_peers=false\n":                          syscall.EINVAL,
-		"replace_peers=1\n":                              syscall.EINVAL,
-		"stop=yes\n":                                     syscall.EINVAL,
-		"private_key=00\n":                               syscall.EINVAL,
-		"private_key=\n":                                 syscall.EINVAL,
-		"private_key=" + upper + "\n":                    syscall.EINVAL,
-		"no_such_key=1\n":                                syscall.EINVAL,
-		"allowed_ip=10.0.0.0/8\n":                        syscall.EINVAL, // of a peer, and there is none yet
-		"trusted_checksums=\n":                           syscall.EINVAL,
-		"trusted_checksums=1\n":                          syscall.EINVAL,
-		"trusted_checksums=no\n":                         syscall.EINVAL,
-		"extensions=off\n":                               syscall.EINVAL, // of a peer
+		"listen_port\n":                   syscall.EPROTO,
+		"=1\n":                            syscall.EPROTO,
+		"listen_port=1\r\n":               syscall.EPROTO,
+		"listen_port=65536\n":             syscall.EINVAL,
+		"listen_port=-1\n":                syscall.EINVAL,
+		"listen_port=+1\n":                syscall.EINVAL,
+		"listen_port=\n":                  syscall.EINVAL,
+		"listen_port= 1\n":                syscall.EINVAL,
+		"listen_port=0x10\n":              syscall.EINVAL,
+		"fwmark=4294967296\n":             syscall.EINVAL,
+		"fwmark=off\n":                    syscall.EINVAL,
+		"replace_peers=false\n":           syscall.EINVAL,
+		"replace_peers=1\n":               syscall.EINVAL,
+		"stop=yes\n":                      syscall.EINVAL,
+		"private_key=00\n":                syscall.EINVAL,
+		"private_key=\n":                  syscall.EINVAL,
+		"private_key=" + upper + "\n":     syscall.EINVAL,
+		"no_such_key=1\n":                 syscall.EINVAL,
+		"allowed_ip=10.0.0.0/8\n":         syscall.EINVAL, // of a peer, and there is none yet
+		"trusted_checksums=\n":            syscall.EINVAL,
+		"trusted_checksums=1\n":           syscall.EINVAL,
+		"trusted_checksums=no\n":          syscall.EINVAL,
+		"extensions=off\n":                syscall.EINVAL, // of a peer
+		"listen_tcp=https\n":              syscall.EINVAL,
+		"transport=tcp\n":                 syscall.EINVAL, // of a peer
+		peer + "transport=\n":             syscall.EINVAL,
+		peer + "transport=TCP\n":          syscall.EINVAL,
+		peer + "endpoints=192.0.2.1\n":    syscall.EINVAL,
+		peer + "endpoints=192.0.2.1:1,\n": syscall.EINVAL,
+		peer + "endpoints=" + strings.Repeat("192.0.2.1:1,", 50) + "192.0.2.1:1\n": syscall.EINVAL,
+		peer + "carrier=tcp\n":                           syscall.EINVAL, // that is not for others to say
 		peer + "extensions=\n":                           syscall.EINVAL,
 		peer + "extensions=Off\n":                        syscall.EINVAL,
 		peer + "extensions=yes\n":                        syscall.EINVAL,
@@ -184,6 +196,7 @@ func TestSetIsRefusedWhenThereIsNoRoomForIt(t *testing.T) {
 
 func FuzzSet(f *testing.F) {
 	f.Add([]byte("private_key=" + privateKey(1).Hex() + "\nlisten_port=1\nfwmark=2\nreplace_peers=true\ntrusted_checksums=false\nstop=true\npublic_key=" + publicKey(1).Hex() + "\nremove=true\n\n"))
+	f.Add([]byte("listen_tcp=443\npublic_key=" + publicKey(1).Hex() + "\ntransport=auto\nendpoints=192.0.2.1:1,[fe80::1%25eth0]:2\nendpoints_tcp=\n\n"))
 	f.Add([]byte("public_key=" + publicKey(1).Hex() + "\nupdate_only=true\nextensions=required\nname=a%25b\npreshared_key=" + publicKey(2).Hex() +
 		"\nendpoint=[fe80::1%e]:1\npersistent_keepalive_interval=1\nreplace_allowed_ips=true\nallowed_ip=-1.2.3.4/5\nallowed_ip=::/0\nprotocol_version=1\n\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {

@@ -52,9 +52,9 @@ func readStatus(br *bufio.Reader) (transport.Status, error) {
 
 // statusParser takes the lines of a get's reply one by one.
 type statusParser struct {
-	status             transport.Status
-	errno              int    // -1: not seen
-	handshake, goodbye moment // of the last peer
+	status                      transport.Status
+	errno                       int    // -1: not seen
+	handshake, goodbye, carrier moment // of the last peer
 }
 
 func (p *statusParser) line(key, value string) (err error) {
@@ -65,7 +65,7 @@ func (p *statusParser) line(key, value string) (err error) {
 		var public crypto.PublicKey
 		if public, err = crypto.ParsePublicKeyHex(value); err == nil {
 			p.status.Peers = append(p.status.Peers, transport.PeerStatus{PublicKey: public})
-			p.handshake, p.goodbye = moment{}, moment{}
+			p.handshake, p.goodbye, p.carrier = moment{}, moment{}, moment{}
 		}
 	case len(p.status.Peers) > 0:
 		err = p.peerLine(&p.status.Peers[len(p.status.Peers)-1], key, value)
@@ -99,6 +99,9 @@ func (p *statusParser) deviceLine(key, value string) (err error) {
 		s.TrustedChecksums, err = strconv.ParseBool(value)
 	default:
 		if known, err := p.ethernetLine(key, value); known {
+			return err
+		}
+		if known, err := listeningLine(s, key, value); known {
 			return err
 		}
 		if name, ok := strings.CutPrefix(key, "offload_"); ok && isWord(name) {
@@ -156,6 +159,9 @@ func (p *statusParser) peerLine(peer *transport.PeerStatus, key, value string) (
 		}
 	default:
 		if known, err := portLine(&peer.Port, key, value); known {
+			return err
+		}
+		if known, err := p.carrierLine(peer, key, value); known {
 			return err
 		}
 		if err = p.extensionsLine(peer, key, value); err == nil {

@@ -2,7 +2,8 @@
 //
 // [ReadMachine] and [Tunnel.Read] take a snapshot of what the checks need to know, [Examine] lets the checks look at it. They
 // read only: files below /proc, routes and rules over rtnetlink, the rules of nftables, the status that the caller got from
-// the tunnel. The only packets that leave the host are a resolver's, for the names of endpoints.
+// the tunnel. The only packets that leave the host are a resolver's, for the names of endpoints, and where a peer does not answer
+// those of TCP connections to where it should take them, which end at once.
 //
 // A file here is one matter: what is read of it, and its checks. A check is a function of the snapshot alone, and says
 // nothing about what could not be read: that is listed in the [Report] instead.
@@ -64,7 +65,7 @@ var (
 	machineChecks = []check{checkTUN, checkClock, checkLeftovers}
 	tunnelChecks  = []check{
 		checkElsewhere, checkFaults, checkRights, checkName, checkPort, checkLink, checkIPv6, checkNftables, checkPolicyRouting,
-		checkResolution, checkWay, checkPeers, checkOwnAddress, checkSealedOut, checkSealedIn, checkHandshake, checkClockOfHandshake,
+		checkResolution, checkWay, checkPeers, checkOwnAddress, checkSealedOut, checkTCPOut, checkSealedIn, checkHandshake, checkCarrier, checkClockOfHandshake,
 		checkRoutes, checkRules, checkReversePath, checkForwarding, checkInner, checkForward, checkBridge, checkKillSwitch, checkDrops, checkMTU, checkNames,
 	}
 )

@@ -132,7 +132,7 @@ func (p *Peer) unanswered(now time.Time) bool {
 	case s == nil || !s.Goodbye.IsZero():
 		return false
 	case s.LastHandshake.IsZero():
-		return s.TxBytes != 0
+		return s.TxBytes != 0 || s.Drops["no_handshake"] != 0 // nothing is sent before there is a TCP connection
 	}
 	return s.PersistentKeepalive != 0 && now.Sub(s.LastHandshake) > silence // the keepalive makes that something is sent
 }

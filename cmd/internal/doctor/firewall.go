@@ -3,11 +3,13 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"stunnel/device/netconf"
 	"stunnel/device/netconf/ruleset"
+	"stunnel/transport"
 )
 
 // dropped says that the firewall lets packets like p not pass, as far as that is sure.
@@ -44,10 +46,21 @@ func (t *Tunnel) port() uint16 {
 	return 0
 }
 
+// portTCP is where it takes TCP connections, 0 if it does not.
+func (t *Tunnel) portTCP() uint16 {
+	switch {
+	case t.Status != nil:
+		return t.Status.ListenTCP
+	case t.File != nil:
+		return t.File.Interface.ListenTCP
+	}
+	return 0
+}
+
 // checkSealedOut: sealed packets must get out of the machine.
 func checkSealedOut(m *Machine, t *Tunnel) (found []Finding) {
 	for _, p := range t.Peers {
-		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local {
+		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local || t.transport(&p) == transport.TransportTCP {
 			continue
 		}
 		by, drops := m.dropped(ruleset.Packet{
@@ -75,7 +88,7 @@ func (m *Machine) index(name string) int {
 // checkSealedIn: what peers send must get in: as answers, and where a peer begins, as something new.
 func checkSealedIn(m *Machine, t *Tunnel) (found []Finding) {
 	for _, p := range t.Peers {
-		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local || t.serves() {
+		if !p.Endpoint.IsValid() || p.Way.Err != nil || p.Way.Local || t.serves() || t.transport(&p) == transport.TransportTCP {
 			continue
 		}
 		by, drops := m.dropped(ruleset.Packet{
@@ -89,13 +102,23 @@ func checkSealedIn(m *Machine, t *Tunnel) (found []Finding) {
 			})
 		}
 	}
-	if !t.serves() || t.port() == 0 {
+	if !t.serves() {
 		return nil
 	}
-	// It is to be reached by whoever has the key, so by at least one of the host's addresses.
+	if f := t.checkBegin(m, "UDP", unix.IPPROTO_UDP, t.port()); f != nil {
+		found = append(found, *f)
+	}
+	if f := t.checkBegin(m, "TCP", unix.IPPROTO_TCP, t.portTCP()); f != nil {
+		found = append(found, *f)
+	}
+	return found
+}
+
+// checkBegin: a port is to be reached by whoever has the key, so by at least one of the host's addresses; 0: there is none.
+func (t *Tunnel) checkBegin(m *Machine, word string, protocol uint8, port uint16) *Finding {
 	var all []ruleset.Place
 	for _, l := range m.Links {
-		if l.Name == "lo" || l.Name == t.Name || !l.Up {
+		if l.Name == "lo" || l.Name == t.Name || !l.Up || port == 0 {
 			continue
 		}
 		for _, a := range l.Addresses {
@@ -103,7 +126,7 @@ func checkSealedIn(m *Machine, t *Tunnel) (found []Finding) {
 				continue
 			}
 			by, drops := m.dropped(ruleset.Packet{
-				Way: ruleset.In, InInterface: l.Name, InIndex: l.Index, Destination: a.Addr(), Protocol: unix.IPPROTO_UDP, DestinationPort: t.port(),
+				Way: ruleset.In, InInterface: l.Name, InIndex: l.Index, Destination: a.Addr(), Protocol: protocol, DestinationPort: port,
 			})
 			if !drops {
 				return nil
@@ -114,10 +137,10 @@ func checkSealedIn(m *Machine, t *Tunnel) (found []Finding) {
 	if all == nil {
 		return nil
 	}
-	return one(Finding{
-		ID: "firewall_takes_nothing", What: fmt.Sprintf("this host's firewall lets nobody begin with UDP port %d, and a peer without Endpoint has to", t.port()),
-		Evidence: m.judged(all[0]), Remedies: let(all[0], fmt.Sprintf("udp dport %d", t.port())),
-	})
+	return &Finding{
+		ID: "firewall_takes_nothing", What: fmt.Sprintf("this host's firewall lets nobody begin with %s port %d, and a peer without Endpoint has to", word, port),
+		Evidence: m.judged(all[0]), Remedies: let(all[0], fmt.Sprintf("%s dport %d", strings.ToLower(word), port)),
+	}
 }
 
 // icmp is the protocol of a ping.

@@ -3,6 +3,8 @@ package doctor
 import (
 	"fmt"
 	"time"
+
+	"stunnel/transport"
 )
 
 // checkPeers: who has a session with whom at all.
@@ -69,7 +71,7 @@ func checkHandshake(m *Machine, t *Tunnel) (found []Finding) {
 			found = append(found, p.perhapsUnanswered(t, m.Clock.Now)...)
 			continue
 		}
-		f := Finding{ID: "no_handshake", Peer: p.Title, What: "handshakes are sent to " + p.Endpoint.String() + ", and it does not answer"}
+		f := Finding{ID: "no_handshake", Peer: p.Title, What: "handshakes are sent to " + p.place() + ", and it does not answer"}
 		last := "latest handshake: never"
 		if !p.Status.LastHandshake.IsZero() {
 			last = "latest handshake: " + p.Status.LastHandshake.UTC().Format(time.RFC3339)
@@ -77,10 +79,22 @@ func checkHandshake(m *Machine, t *Tunnel) (found []Finding) {
 		}
 		f.Evidence = []Evidence{{"stunnel show " + t.Name,
 			fmt.Sprintf("%s; %d bytes sent, %d received", last, p.Status.TxBytes, p.Status.RxBytes)}}
-		f.Remedies = append(t.keyRemedies(&f, p), reachRemedies(t, p)...)
+		f.Remedies = t.keyRemedies(&f, p)
+		if t.transport(&p) != transport.TransportTCP {
+			f.Remedies = append(f.Remedies, reachRemedies(t, p)...)
+		}
+		f.Remedies = append(f.Remedies, t.tcpRemedies(&f, &p)...)
 		found = append(found, f)
 	}
 	return append(found, t.strangers(m.Clock.Now)...)
+}
+
+// place is where it is thought to be.
+func (p *Peer) place() string {
+	if !p.Endpoint.IsValid() && len(p.Doors) > 0 {
+		return p.Doors[0].To.String() + " by TCP"
+	}
+	return p.Endpoint.String()
 }
 
 // perhapsUnanswered: without a keepalive nobody knows whether there was something to send lately.

@@ -73,8 +73,22 @@ func (t *Tunnel) apart(p netip.Prefix) bool {
 		short = 16
 	}
 	return p.Bits() < short || slices.ContainsFunc(t.Peers, func(x Peer) bool {
-		return x.Endpoint.IsValid() && p.Contains(x.Endpoint.Addr().WithZone(""))
+		return slices.ContainsFunc(x.places(), func(a netip.AddrPort) bool { return p.Contains(a.Addr().WithZone("")) })
 	})
+}
+
+// places are all addresses at which the peer may be.
+func (p *Peer) places() (all []netip.AddrPort) {
+	if p.Endpoint.IsValid() {
+		all = append(all, p.Endpoint)
+	}
+	if p.Status != nil {
+		return append(append(all, p.Status.Endpoints...), p.Status.EndpointsTCP...)
+	}
+	for _, n := range p.Configured {
+		all = append(all, n.Now...)
+	}
+	return all
 }
 
 // checkPolicyRouting: what is apart needs a kernel that knows rules.

@@ -9,7 +9,7 @@ import (
 	"stunnel/transport"
 )
 
-// Tunnel is what was read of one tunnel. Name, Path, File, Faults, Status, Elsewhere, Holder and Lookup are the caller's to fill
+// Tunnel is what was read of one tunnel. Name, Path, File, Faults, Status, Elsewhere, Holder, Lookup and Dial are the caller's to fill
 // in; [Tunnel.Read] does the rest.
 type Tunnel struct {
 	Name      string
@@ -20,6 +20,9 @@ type Tunnel struct {
 	Elsewhere int               // the process that runs it in another network namespace; 0: it is in ours
 	Holder    int               // the process that has the interface open without answering on a control socket; 0: none
 	Lookup    conf.Lookup       // for the names of endpoints
+
+	// Dial makes a TCP connection as the tunnel does, and ends it; nil: none is tried.
+	Dial func(ctx context.Context, to netip.AddrPort) error
 
 	Peers    []Peer
 	Networks []Network
@@ -36,6 +39,7 @@ type Peer struct {
 	Endpoint   netip.AddrPort // where packets go, or would go; the zero AddrPort: not known
 	Way        Way            // of sealed packets; of no meaning without an Endpoint
 	Unmarked   Way            // of other packets to that address
+	Doors      []Door         // for TCP, if that may carry its messages
 	Silent     bool           // who is next on the way does not tell his hardware address: he is not there, or the cable is not
 }
 
@@ -94,13 +98,13 @@ func (t *Tunnel) Read(ctx context.Context, m *Machine) {
 		return // what can be read here is not what it meets
 	}
 	t.gatherPeers()
-	ctx, cancel := context.WithTimeout(ctx, resolveTime)
+	resolving, cancel := context.WithTimeout(ctx, resolveTime)
 	defer cancel()
 	for i := range t.Peers {
 		p := &t.Peers[i]
 		for j := range p.Configured {
 			n := &p.Configured[j]
-			n.Now, n.Err = conf.ResolveEndpoint(ctx, t.Lookup, n.Endpoint)
+			n.Now, n.Err = conf.ResolveEndpoint(resolving, t.Lookup, n.Endpoint)
 			if !p.Endpoint.IsValid() && len(n.Now) > 0 {
 				p.Endpoint = n.Now[0]
 			}
@@ -111,6 +115,7 @@ func (t *Tunnel) Read(ctx context.Context, m *Machine) {
 			p.Silent = p.Way.silent()
 		}
 	}
+	t.readDoors(ctx, m.Clock.Now)
 	if t.Status == nil {
 		return // there are no routes yet
 	}
