@@ -112,7 +112,9 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 	case doHangUp:
 		p.hangUp()
 	case doEcho:
-		return func() { p.askWhetherAlive(now) }
+		return func() { p.askWhetherAlive(false, now) }
+	case doEchoFull:
+		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
 		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
@@ -164,7 +166,7 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		return nil // it has just ended
 	case by == nil || by.Remote != a.to:
 		by = &socket.Path{Remote: a.to}
-	case p.ways.tries > 1:
+	case p.ways.rounds > 1:
 		p.clearLocal()
 		by = p.path.Load()
 	}
