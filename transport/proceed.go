@@ -227,6 +227,7 @@ func (p *peer) tellWay() {
 	transport, why := w.on, w.why
 	p.mu.Unlock()
 	if news {
+		p.tunnel.carried(p.publicKey, transport)
 		p.tunnel.log.Info("now over "+transport.protocol(), "peer", p, "endpoint", p.endpoint(), "why", why)
 	}
 }
