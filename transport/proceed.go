@@ -81,10 +81,14 @@ func (p *peer) proceed(now time.Duration) {
 		p.ways.renew(now)
 	}
 	var outside []func()
+	before := p.ways.tries
 	for _, a := range p.ways.step(now, p.watched.heardBy(p.ways.on)) {
 		if do := p.act(a, now); do != nil {
 			outside = append(outside, do)
 		}
+	}
+	if p.ways.tries > max(before, 1) { // of the first one nobody knows yet
+		outside = append(outside, func() { p.tunnel.missed(p.publicKey) })
 	}
 	p.plan(now)
 	p.mu.Unlock()
@@ -106,8 +110,8 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		p.dropPending(a.by)
 	case doDial:
 		p.dialTo(a.to, now)
-		missed, silent := p.ways.tries > 1, p.complains(now)
-		return func() { p.tellSilence(a.to, missed, silent) }
+		silent := p.complains(now)
+		return func() { p.tellSilence(a.to, silent) }
 	case doCancel:
 		p.cancelDials()
 	case doHangUp:
@@ -116,7 +120,10 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		return func() { p.askWhetherAlive(now) }
 	case doLeave:
 		p.leave(a)
-		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
+		return func() {
+			p.tunnel.missed(p.publicKey)
+			p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why)
+		}
 	case doProbe:
 		if s := p.sessions.trial; s != nil {
 			return func() { p.probe(s, now) }
@@ -159,7 +166,7 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		by = p.path.Load()
 	}
 	wanted := p.ways.goal != goalNone // else it is a trial, and what it says is nobody's complaint
-	missed, silent := wanted && p.ways.tries > 1, wanted && p.complains(now)
+	silent := wanted && p.complains(now)
 	message := p.initiation(by, now)
 	if message == nil {
 		return nil
@@ -167,15 +174,12 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 	return func() {
 		p.sendSealed(message, by)
 		p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", by.Remote, "transport", a.by)
-		p.tellSilence(by.Remote, missed, silent)
+		p.tellSilence(by.Remote, silent)
 	}
 }
 
-// tellSilence tells that what was tried before was not answered: missed, who looks after addresses; silent, people.
-func (p *peer) tellSilence(to netip.AddrPort, missed, silent bool) {
-	if missed {
-		p.tunnel.missed(p.publicKey)
-	}
+// tellSilence tells people, once, that what was tried before was not answered.
+func (p *peer) tellSilence(to netip.AddrPort, silent bool) {
 	if silent {
 		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", to)
 	}
