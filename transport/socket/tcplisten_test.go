@@ -242,6 +242,28 @@ func TestWithoutFilesTheOldestStrangerMakesRoomAndThenAcceptWaits(t *testing.T) 
 	}
 }
 
+func TestAStrangerThatIsJustClosingKeepsNoOtherOpen(t *testing.T) {
+	inNetworkNamespace(t)
+	l := listenTCP(t, Options{})
+	var taken []*TCP
+	for range 3 {
+		if err := dial(t, l.at("127.0.0.1"), Options{}).Send(make([]byte, 100), 100); err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, accept(t, l))
+	}
+	taken[0].closed.Store(true) // it has come as far as that in Close
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range taken[1:] {
+		if !c.closed.Load() {
+			t.Errorf("stranger %d is left open", i+1)
+		}
+	}
+	taken[0].closed.Store(false)
+}
+
 func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
 	inNetworkNamespace(t)
 	l := listenTCP(t, Options{})
