@@ -196,8 +196,23 @@ func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
 	}
 	dialled.out.backlog = known(-1)
 	long := make([]byte, shortMessage+1)
+	began := time.Now()
 	if dialled.Offer(long) || !errors.Is(dialled.Send(long, len(long)), ErrStalled) {
 		t.Error("a message was taken, and there is no room")
+	}
+	if took := time.Since(began); took >= dialled.patience {
+		t.Errorf("a slow connection was waited for, for %v", took)
+	}
+	for _, c := range []struct{ most, want int }{{20_000, mostBacklog}, {0, fastBacklog}, {400_000, mostBacklog}} {
+		var got int
+		_ = dialled.raw.Control(func(fd uintptr) {
+			b := known(c.most)
+			b.allow(fd)
+			got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		})
+		if got != c.want {
+			t.Errorf("where %d bytes may wait the kernel takes %d, not %d", c.most, got, c.want)
+		}
 	}
 }
 
@@ -207,7 +222,7 @@ func TestTheBacklogIsTwentyMillisecondsLong(t *testing.T) {
 		appLimited bool
 		want       int
 	}{
-		{0, false, 0}, {125_000, false, leastBacklog}, {1_250_000, false, 25_000}, {6_250_000, false, 125_000}, {12_500_000, false, 0},
+		{0, false, 0}, {125_000, false, leastBacklog}, {1_250_000, false, 25_000}, {6_250_000, false, 125_000}, {12_500_000, false, 250_000}, {53_000_000, false, 0},
 		{1_250_000, true, 0}, {1 << 40, false, 0},
 	} {
 		if got := backlogAt(c.rate, c.appLimited); got != c.want {
