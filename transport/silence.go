@@ -13,11 +13,12 @@ import (
 
 // watched is what is seen of whether data gets through to a peer and back (doubt.go). It is written on the hot path.
 type watched struct {
-	heard   [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
-	largest atomic.Int32           // bytes of the largest message, either way, since the timer last fired
-	before  atomic.Int32           // the same, of the time before
-	token   atomic.Uint64          // of the question that is out
-	trial   atomic.Uint64          // of the probe under the session on trial
+	heard    [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
+	answered [carriers]atomic.Int64 // when the answer to a question last did
+	largest  atomic.Int32           // bytes of the largest message, either way, since the timer last fired
+	before   atomic.Int32           // the same, of the time before
+	token    atomic.Uint64          // of the question that is out
+	trial    atomic.Uint64          // of the probe under the session on trial
 
 	// While what is sent may be lost, what is TCP's of it is kept as well, and goes again by another way when that is
 	// found: else its sender waits for its own next attempt, twice as long each time. TCP takes no harm from what comes
@@ -29,6 +30,12 @@ type watched struct {
 }
 
 func (w *watched) heardBy(c Transport) time.Duration { return time.Duration(w.heard[c].Load()) }
+
+// answers is called when an answer has come by c.
+func (w *watched) answers(c Transport, now time.Duration) {
+	w.heard[c].Store(int64(now))
+	w.answered[c].Store(int64(now))
+}
 
 // keepIf begins to keep what is sent, or ends it. mu is held.
 func (p *peer) keepIf(losing bool, now time.Duration) {
@@ -145,12 +152,24 @@ func (p *peer) heardProbe(s *session, size int, now time.Duration) {
 	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; size >= min(largest, baseCarries) {
 		w.heard[s.carrier()].Store(int64(now))
 	}
+	if size <= baseCarries { // else it is about the size
+		p.questioned(s, now)
+	}
+}
+
+// questioned is called when the peer has asked under s whether we are there.
+func (p *peer) questioned(s *session, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inform(now)
+	p.ways.questioned(now, s.carrier())
+	p.plan(now)
 }
 
 // answeredEcho is called when an echo was answered under s.
 func (p *peer) answeredEcho(s *session, now time.Duration) {
 	if !s.probed() { // else small ones prove too little
-		p.watched.heard[s.carrier()].Store(int64(now))
+		p.watched.answers(s.carrier(), now)
 	}
 }
 
@@ -159,7 +178,7 @@ func (p *peer) answeredProbe(s *session, token extension.Token, now time.Duratio
 	w := &p.watched
 	switch uint64(token) {
 	case w.token.Load():
-		w.heard[s.carrier()].Store(int64(now))
+		w.answers(s.carrier(), now)
 		return true
 	case w.trial.Load():
 		p.mu.Lock()

@@ -129,11 +129,7 @@ func TestUDPThatIsCutInATransferCostsLessThanFiveSecondsAndIsGoneBackTo(t *testi
 					again := cut(w)
 					pause, sent, came, _ := w.stream(from, to, 1300, 100*time.Millisecond, 60*time.Second)
 					t.Logf("pause %v, %d of %d came", pause, came, sent)
-					if name == "all of it, to the server" && download || name == "all of it, from the server" && !download {
-						if came < sent-60 { // what comes shows nothing of what does not go
-							t.Errorf("pause %v, %d of %d came", pause, came, sent)
-						}
-					} else if pause > 5*time.Second || came < sent-25 {
+					if pause > 5*time.Second || came < sent-25 {
 						t.Errorf("pause %v, %d of %d came; a by %v, b by %v", pause, came, sent, a.carrier(b), b.carrier(a))
 					}
 					again()
