@@ -101,7 +101,7 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 		d.sent++
 		d.due = now + echoAgain
 		if d.hurry {
-			d.due = now + echoHurry
+			d.due = now + min(max(echoHurry, w.roundTrip), echoAgain)
 		}
 		w.acts = append(w.acts, act{do: doEcho, by: w.on})
 	}

@@ -113,12 +113,18 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 	case doHangUp:
 		p.hangUp()
 	case doEcho:
+		if p.ways.doubt.sent == 1 {
+			p.watched.token.Store(uint64(drawToken()))
+		}
 		return func() { p.askWhetherAlive(now) }
 	case doLeave:
 		p.leave(a)
 		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
 	case doProbe:
 		if s := p.sessions.trial; s != nil {
+			if p.ways.trial.sent == 1 {
+				p.watched.trial.Store(uint64(drawToken()))
+			}
 			return func() { p.probe(s, now) }
 		}
 	case doAdopt:

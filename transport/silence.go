@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -17,8 +16,8 @@ type watched struct {
 	answered [carriers]atomic.Int64 // when the answer to a question last did
 	largest  atomic.Int32           // bytes of the largest message, either way, since the timer last fired
 	before   atomic.Int32           // the same, of the time before
-	token    atomic.Uint64          // of the question that is out
-	trial    atomic.Uint64          // of the probe under the session on trial
+	token    atomic.Uint64          // of the questions of a doubt: one for all, since the answer to the first may come when the third is out
+	trial    atomic.Uint64          // of the probes under the session on trial, likewise
 
 	// While what is sent may be lost, what is TCP's of it is kept as well, and goes again by another way when that is
 	// found: else its sender waits for its own next attempt, twice as long each time. TCP takes no harm from what comes
@@ -137,9 +136,7 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	if path := s.way(); path != nil && s.probed() {
 		w := &p.watched
 		size := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead
-		token := extension.Token(rand.Uint64() | 1)
-		w.token.Store(uint64(token))
-		probe := extension.Probe{Token: token, Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
+		probe := extension.Probe{Token: extension.Token(w.token.Load()), Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
 		s.sendExactly(extension.AppendProbe(nil, probe), *path, now)
 		return
 	}
@@ -204,8 +201,7 @@ func (p *peer) probe(s *session, now time.Duration) {
 	if full := int(p.carries.Load()); full > size && s.Sent() == 0 {
 		size = full
 	}
-	token := extension.Token(rand.Uint64() | 1)
-	w.trial.Store(uint64(token))
+	token := extension.Token(w.trial.Load())
 	s.sendExactly(extension.AppendProbe(nil, extension.Probe{Token: token, Size: size, Full: true}), *path, now)
 }
 
