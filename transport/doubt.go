@@ -58,7 +58,7 @@ func (w *ways) questioned(now time.Duration, c Transport) {
 	d := &w.doubt
 	again := d.asked != -never && now-d.asked <= askedAgain
 	d.asked = now
-	if again && w.linked && w.on == c && w.echoes && w.goal != goalReach && d.due == never && now >= d.deaf {
+	if again && w.linked && w.on == c && w.echoes && w.goal != goalReach && !d.strict && now >= d.deaf {
 		d.begin(now, true, true)
 	}
 }

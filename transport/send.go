@@ -164,7 +164,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
 			p.wantEcho(s, now)
-			p.watch(s, now)
+			p.sends(s, now)
 			p.wantProbe(s, now)
 			break
 		}
@@ -270,10 +270,14 @@ func (p *peer) sendSealed(message []byte, stream *socket.Path) {
 // the last, which may be shorter. whole: over UDP they pass whole, or not at all.
 func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, whole bool) {
 	var err error
+	turns := &p.tunnel.turns
+	turns.take(p)
 	switch {
 	case sock == nil:
 		p.drops.add(dropDown, (len(train)+size-1)/size)
 		return
+	case path.Stream != nil && turns.areShared(p.tunnel.now()):
+		err = path.Stream.Try(train, size)
 	case path.Stream != nil:
 		err = path.Stream.Send(train, size)
 	default:

@@ -14,6 +14,7 @@ import (
 type watched struct {
 	heard    [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
 	answered [carriers]atomic.Int64 // when the answer to a question last did
+	sent     atomic.Int64           // when data last went
 	largest  atomic.Int32           // bytes of the largest message, either way, since the timer last fired
 	before   atomic.Int32           // the same, of the time before
 	token    atomic.Uint64          // of the questions of a doubt: one for all, since the answer to the first may come when the third is out
@@ -81,7 +82,13 @@ func isTCP(b []byte, frame bool) bool {
 	return false
 }
 
-// watch is called when data has been sent under s, or has come: it is looked whether it was, or stays, the last.
+// sends is called when data has been sent under s.
+func (p *peer) sends(s *session, now time.Duration) {
+	p.watched.sent.Store(int64(now))
+	p.watch(s, now)
+}
+
+// watch has it looked whether the data that has just been sent under s, or has come, stays the last.
 func (p *peer) watch(s *session, now time.Duration) {
 	if p.timers.silence.idle() && (s.stream != nil || s.may(extension.Echo)) {
 		p.armIfIdle(&p.timers.silence, now+silenceTime)
@@ -143,10 +150,12 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	p.sendControl(extension.AppendEcho(nil, p.echoes.send(now)), now)
 }
 
-// heardProbe is called when a probe of the peer's has come under s: it shows that messages of its size do.
+// heardProbe is called when a probe of the peer's has come under s: it shows that messages of its size do, and that is all
+// there is to know for who has sent nothing since data came.
 func (p *peer) heardProbe(s *session, size int, now time.Duration) {
 	w := &p.watched
-	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; size >= min(largest, baseCarries) {
+	onlyHears := w.sent.Load() < w.heard[s.carrier()].Load()
+	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; onlyHears && size >= min(largest, baseCarries) {
 		w.heard[s.carrier()].Store(int64(now))
 	}
 	if size <= baseCarries { // else it is about the size

@@ -140,6 +140,7 @@ type Tunnel struct {
 	indices     indexTable
 	schedule    schedule
 	streams     streams
+	turns       turns
 	handshakes  chan *queuedHandshake
 	initiations initiations
 	loadUntil   atomic.Int64

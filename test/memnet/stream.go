@@ -332,6 +332,9 @@ func (s *Stream) Send(train []byte, size int) error {
 	return nil
 }
 
+// Try is Send, which never waits.
+func (s *Stream) Try(train []byte, size int) error { return s.Send(train, size) }
+
 // Offer sends one message if nothing waits.
 func (s *Stream) Offer(message []byte) bool {
 	s.mu.Lock()

@@ -16,6 +16,8 @@ type Stream interface {
 	// Send sends train as messages of size bytes, the last may be shorter, in order. What does not fit into the
 	// connection's small backlog in good time is dropped, whole messages of it, and ErrStalled returned.
 	Send(train []byte, size int) error
+	// Try is Send that does not wait: what does not fit at once is dropped.
+	Try(train []byte, size int) error
 	// Offer sends one message if that can be done at once; false: it was not sent.
 	Offer(message []byte) bool
 	// SetMark changes SO_MARK of what is sent from now on.

@@ -76,7 +76,12 @@ func (f *flow) putBack() {
 //
 // The error is ErrStalled if a part of the train was dropped, or all; ErrTooLong, wrapped, for messages whose length two
 // bytes do not hold; that of a connection that is no more, wrapped; net.ErrClosed after Close.
-func (c *TCP) Send(train []byte, size int) error {
+func (c *TCP) Send(train []byte, size int) error { return c.sendTrain(train, size, true) }
+
+// Try is Send that does not wait for room.
+func (c *TCP) Try(train []byte, size int) error { return c.sendTrain(train, size, false) }
+
+func (c *TCP) sendTrain(train []byte, size int, mayWait bool) error {
 	if size < 1 {
 		panic("socket: messages without a size")
 	}
@@ -90,7 +95,7 @@ func (c *TCP) Send(train []byte, size int) error {
 	defer c.out.mu.Unlock()
 	f := c.flow(train, min(size, len(train)))
 	defer f.putBack()
-	return c.send(f, true)
+	return c.send(f, mayWait)
 }
 
 // Offer sends one message if that can be done at once.

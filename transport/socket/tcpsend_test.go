@@ -192,6 +192,33 @@ func TestTheRateOfAConnectionIsThatOfTheWayOnlyIfItIsKeptBusy(t *testing.T) {
 	}
 }
 
+func TestTryDoesNotWaitForRoom(t *testing.T) {
+	inNetworkNamespace(t)
+	dialled, taken := connected(t, "127.0.0.1")
+	const n, size = 40, 1452
+	trains := fill(t, dialled, n, size)
+	began := time.Now()
+	for range 100 {
+		dialled.out.mu.Lock()
+		dialled.out.stalled = false // as after every moment in which something was taken
+		dialled.out.mu.Unlock()
+		if err := dialled.Try(numbered(1<<40, n, size), size); !errors.Is(err, ErrStalled) {
+			t.Fatalf("%v", err)
+		}
+	}
+	if took := time.Since(began); took >= 100*patience {
+		t.Errorf("100 tries on a connection that stands still took %v", took)
+	}
+	for next := uint64(0); next < uint64(trains-1)*n; {
+		for _, m := range collectFrom(t, taken, 1) {
+			if got := number(t, []byte(m.data)); got != next && next < uint64(trains-1)*n {
+				t.Fatalf("after %d messages comes number %d", next, got)
+			}
+			next++
+		}
+	}
+}
+
 func TestManyWhoSendDoNotTearEachOthersMessages(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, taken := connected(t, "::1")
