@@ -213,6 +213,7 @@ func (p *peer) giveUp(now time.Duration) {
 	p.tunnel.log.Debug("handshake given up", "peer", p)
 	p.timers.keepalive.stop()
 	p.drops.add(dropNoHandshake, p.staging.clear())
+	p.watched.kept.clear()
 	p.flush()
 	p.armIfIdle(&p.timers.zeroKeys, now+zeroKeysAfter)
 }
