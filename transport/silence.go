@@ -101,7 +101,7 @@ func (p *peer) hears(s *session, now time.Duration) {
 	p.watch(s, now)
 }
 
-// sees is called with the size of messages that are sent or have come.
+// sees is called with the size of messages of data that are sent or have come.
 func (w *watched) sees(size int) {
 	if int32(size) > w.largest.Load() {
 		w.largest.Store(int32(size))
