@@ -119,6 +119,13 @@ func (w *ways) begun(now time.Duration, c Transport) {
 	if w.begunAt == -never || now-w.begunAt >= RekeyTimeout { // else it is dialled again where that was refused
 		w.tries++
 		w.begunAt = now
+		if w.tries > 1 {
+			miss := act{do: doMiss, by: c}
+			if addresses := w.addresses(c); len(addresses) > 0 { // else the session's connection is all there is
+				miss.to = addresses[w.attempts[c].begin%len(addresses)]
+			}
+			w.acts = append(w.acts, miss)
+		}
 	}
 	if w.goal == goalRenew && w.tries > renewTries {
 		w.goal = goalReach

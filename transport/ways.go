@@ -109,6 +109,7 @@ const (
 	doAdopt                    // the session on trial becomes the current one
 	doDiscard                  // the session on trial is dropped
 	doClose                    // close the connections on which the current session does not live
+	doMiss                     // say that what was tried before was not answered
 	doGiveUp                   // nobody answers
 )
 
