@@ -234,8 +234,12 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 	w.trial.under = false // an initiation that was sent for it serves this
 	a := &w.attempts[lead]
 	a.begin, a.due = 0, now
-	if other := 1 - lead; a.pending && w.possible(other) {
-		w.attempts[other].due = max(now, a.sent+fallbackAfter)
+	if other := 1 - lead; w.possible(other) && !w.trial.session {
+		since := now // also where the lead may not be tried yet
+		if a.pending {
+			since = a.sent
+		}
+		w.attempts[other].due = max(now, since+fallbackAfter)
 	}
 }
 
