@@ -52,7 +52,9 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 		var token extension.Token
 		if token, ok = extension.ParseEcho(body); ok && p.speaks(now) {
 			p.sendControl(extension.AppendEchoReply(nil, token), now)
-			p.questioned(s, now)
+			if !s.probed() { // else it measures the round trip: probes ask whether we are there
+				p.questioned(s, now)
+			}
 		}
 	case extension.TypeEchoReply:
 		var token extension.Token

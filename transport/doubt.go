@@ -119,7 +119,7 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 		d.sent++
 		d.due = now + echoAgain
 		if d.hurry {
-			d.due = now + echoHurry
+			d.due = now + min(max(echoHurry, w.roundTrip), echoAgain)
 		}
 		do := doEcho
 		if d.full {

@@ -31,7 +31,7 @@ func (p *peer) initiate(now time.Duration) {
 	p.proceed(now)
 }
 
-// Indices is how many receiver indices are in use.
+// Indices is how many handshakes and sessions there are.
 func (t *Tunnel) Indices() int {
 	t.indices.mu.RLock()
 	defer t.indices.mu.RUnlock()

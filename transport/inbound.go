@@ -152,7 +152,6 @@ func (r *receiver) accept(s *session, now time.Duration) {
 			confirmed = true
 		}
 		bytes += len(msg)
-		largest = max(largest, len(msg))
 		if s.replay.Newest() == counter {
 			p.move(s, r.from[i])
 		}
@@ -160,10 +159,10 @@ func (r *receiver) accept(s *session, now time.Duration) {
 		case len(plain) == 0: // a keepalive
 		case plain[0]>>4 == 0:
 			if r.hear(s, r.from[i], counter, plain, routes, now) {
-				data++
+				data, largest = data+1, max(largest, len(msg))
 			}
 		default:
-			data++
+			data, largest = data+1, max(largest, len(msg))
 			r.admit(s, plain, routes, now)
 		}
 	}

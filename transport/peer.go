@@ -155,6 +155,7 @@ func (p *peer) forget() {
 	p.dropGuest()
 	p.ways.forget()
 	p.plan(0)
+	p.watched.kept.clear()
 }
 
 func (p *peer) dropPending(c Transport) {

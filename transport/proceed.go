@@ -81,14 +81,10 @@ func (p *peer) proceed(now time.Duration) {
 		p.ways.renew(now)
 	}
 	var outside []func()
-	before := p.ways.tries
 	for _, a := range p.ways.step(now, p.watched.heardBy(p.ways.on)) {
 		if do := p.act(a, now); do != nil {
 			outside = append(outside, do)
 		}
-	}
-	if p.ways.tries > max(before, 1) { // of the first one nobody knows yet
-		outside = append(outside, func() { p.tunnel.missed(p.publicKey) })
 	}
 	p.plan(now)
 	p.mu.Unlock()
@@ -115,10 +111,11 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		p.cancelDials()
 	case doHangUp:
 		p.hangUp()
-	case doEcho:
-		return func() { p.askWhetherAlive(false, now) }
-	case doEchoFull:
-		return func() { p.askWhetherAlive(true, now) }
+	case doEcho, doEchoFull:
+		if p.ways.doubt.sent == 1 {
+			p.watched.token.Store(uint64(drawToken()))
+		}
+		return func() { p.askWhetherAlive(a.do == doEchoFull, now) }
 	case doLeave:
 		p.leave(a)
 		return func() {
@@ -127,6 +124,9 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		}
 	case doProbe:
 		if s := p.sessions.trial; s != nil {
+			if p.ways.trial.sent == 1 {
+				p.watched.trial.Store(uint64(drawToken()))
+			}
 			return func() { p.probe(s, now) }
 		}
 	case doAdopt:
@@ -221,6 +221,7 @@ func (p *peer) giveUp(now time.Duration) {
 	p.tunnel.log.Debug("handshake given up", "peer", p)
 	p.timers.keepalive.stop()
 	p.drops.add(dropNoHandshake, p.staging.clear())
+	p.watched.kept.clear()
 	p.flush()
 	p.armIfIdle(&p.timers.zeroKeys, now+zeroKeysAfter)
 }

@@ -59,7 +59,7 @@ func (l *sealer) send(s *session, sock Socket, first, rest [][]byte, now time.Du
 			break
 		}
 		taken += n
-		l.transmit(s, sock)
+		s.peer.watched.sees(l.transmit(s, sock))
 	}
 	if taken > 0 {
 		s.peer.sent(s, first[:taken], now)
@@ -124,16 +124,17 @@ func padding(length, mtu int) int {
 }
 
 // transmit cuts out into trains, runs of equal messages of which the last may
-// be shorter, and sends each.
-func (l *sealer) transmit(s *session, sock Socket) {
+// be shorter, and sends each. largest is the size of the longest message.
+func (l *sealer) transmit(s *session, sock Socket) (largest int) {
 	p, path, whole := s.peer, s.way(), s.whole()
 	if path == nil {
 		p.drops.add(dropNoEndpoint, len(l.plain))
-		return
+		return 0
 	}
 	for i, rest := 0, l.out; i < len(l.plain); {
 		size := messageSize(&l.plain[i])
 		bytes := size
+		largest = max(largest, size)
 		for i++; i < len(l.plain); i++ {
 			next := messageSize(&l.plain[i])
 			if next > size || bytes+next > maxTrainBytes || bytes >= maxTrainLength*size {
@@ -150,6 +151,7 @@ func (l *sealer) transmit(s *session, sock Socket) {
 		p.transmit(sock, rest[:bytes], size, path, whole)
 		rest = rest[bytes:]
 	}
+	return largest
 }
 
 func messageSize(p *crypto.Plaintext) int {
@@ -301,5 +303,4 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 		return
 	}
 	p.txBytes.Add(uint64(len(train)))
-	p.watched.sees(size)
 }

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -18,8 +17,8 @@ type watched struct {
 	sent     atomic.Int64           // when data last went
 	largest  atomic.Int32           // bytes of the largest message, either way, since the timer last fired
 	before   atomic.Int32           // the same, of the time before
-	token    atomic.Uint64          // of the question that is out
-	trial    atomic.Uint64          // of the probe under the session on trial
+	token    atomic.Uint64          // of the questions of a doubt: one for all, since the answer to the first may come when the third is out
+	trial    atomic.Uint64          // of the probes under the session on trial, likewise
 
 	// While what is sent may be lost, what is TCP's of it is kept as well, and goes again by another way when that is
 	// found: else its sender waits for its own next attempt, twice as long each time. TCP takes no harm from what comes
@@ -102,7 +101,7 @@ func (p *peer) hears(s *session, now time.Duration) {
 	p.watch(s, now)
 }
 
-// sees is called with the size of messages that are sent or have come.
+// sees is called with the size of messages of data that are sent or have come.
 func (w *watched) sees(size int) {
 	if int32(size) > w.largest.Load() {
 		w.largest.Store(int32(size))
@@ -147,9 +146,7 @@ func (p *peer) askWhetherAlive(full bool, now time.Duration) {
 		if full {
 			size = baseCarries
 		}
-		token := extension.Token(rand.Uint64() | 1)
-		w.token.Store(uint64(token))
-		probe := extension.Probe{Token: token, Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
+		probe := extension.Probe{Token: extension.Token(w.token.Load()), Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
 		s.sendExactly(extension.AppendProbe(nil, probe), *path, now)
 		return
 	}
@@ -216,8 +213,7 @@ func (p *peer) probe(s *session, now time.Duration) {
 	if full := int(p.carries.Load()); full > size && s.Sent() == 0 {
 		size = full
 	}
-	token := extension.Token(rand.Uint64() | 1)
-	w.trial.Store(uint64(token))
+	token := extension.Token(w.trial.Load())
 	s.sendExactly(extension.AppendProbe(nil, extension.Probe{Token: token, Size: size, Full: true}), *path, now)
 }
 

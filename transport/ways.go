@@ -29,13 +29,14 @@ type ways struct {
 	probes   bool           // it answers probes
 
 	// The way in use.
-	linked bool          // there is a session that may be sent under
-	on     Transport     // what it lives on, or did
-	ours   bool          // a TCP connection, and opened by us
-	since  time.Duration // when on was taken into use; -never: none has been
-	fresh  time.Duration // when its newest session was
-	why    string        // on is in use
-	news   bool          // nobody has been told of that
+	linked    bool          // there is a session that may be sent under
+	roundTrip time.Duration // of the handshake that has made it
+	on        Transport     // what it lives on, or did
+	ours      bool          // a TCP connection, and opened by us
+	since     time.Duration // when on was taken into use; -never: none has been
+	fresh     time.Duration // when its newest session was
+	why       string        // on is in use
+	news      bool          // nobody has been told of that
 
 	// What is looked for.
 	goal     goal
@@ -253,8 +254,12 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 	w.trial.under = false // an initiation that was sent for it serves this
 	a := &w.attempts[lead]
 	a.begin, a.due = 0, now
-	if other := 1 - lead; a.pending && w.possible(other) {
-		w.attempts[other].due = max(now, a.sent+fallbackAfter)
+	if other := 1 - lead; w.possible(other) && !w.trial.session {
+		since := now // also where the lead may not be tried yet
+		if a.pending {
+			since = a.sent
+		}
+		w.attempts[other].due = max(now, since+fallbackAfter)
 	}
 }
 
@@ -263,6 +268,7 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 func (w *ways) completed(now time.Duration, c Transport, ours bool) verdict {
 	a := &w.attempts[c]
 	a.pending, a.stagger = false, never
+	w.roundTrip = now - a.sent
 	reason := w.reasonFor(c)
 	switch t := &w.trial; {
 	case c == TransportTCP && w.linked && w.on == TransportTCP && ours && !w.ours && !w.smaller:
@@ -290,6 +296,7 @@ func (w *ways) confirmed(now time.Duration, c Transport, ours bool) (follow bool
 	if w.linked && w.on == TransportTCP && w.ours && !ours && (c == TransportUDP || w.smaller) {
 		return false
 	}
+	w.roundTrip = now - w.attempts[c].sent
 	why := "the peer has come by it"
 	if w.since == -never && c == TransportUDP {
 		why = w.reasonFor(c)
