@@ -112,10 +112,11 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 	case doHangUp:
 		p.hangUp()
 	case doEcho:
-		if p.ways.doubt.sent == 1 {
-			p.watched.token.Store(uint64(drawToken()))
-		}
-		return func() { p.askWhetherAlive(now) }
+		p.drawQuestion()
+		return func() { p.askWhetherAlive(false, now) }
+	case doEchoFull:
+		p.drawQuestion()
+		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
 		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
@@ -170,7 +171,7 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		return nil // it has just ended
 	case by == nil || by.Remote != a.to:
 		by = &socket.Path{Remote: a.to}
-	case p.ways.tries > 1:
+	case p.ways.rounds > 1:
 		p.clearLocal()
 		by = p.path.Load()
 	}
@@ -232,6 +233,7 @@ func (p *peer) tellWay() {
 	transport, why := w.on, w.why
 	p.mu.Unlock()
 	if news {
+		p.tunnel.carried(p.publicKey, transport)
 		p.tunnel.log.Info("now over "+transport.protocol(), "peer", p, "endpoint", p.endpoint(), "why", why)
 	}
 }

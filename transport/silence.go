@@ -133,9 +133,16 @@ func (p *peer) listen(now time.Duration) {
 // out, and no reason to leave a way.
 const baseCarries = largeMessage - crypto.TransportOverhead
 
+// drawQuestion draws the token of a doubt's questions, before the first. mu is held.
+func (p *peer) drawQuestion() {
+	if p.ways.doubt.sent == 1 {
+		p.watched.token.Store(uint64(drawToken()))
+	}
+}
+
 // askWhetherAlive has the peer answer under the current session: a probe that both ways has the size of what was sent and
-// came lately where that can be asked by UDP, else an echo.
-func (p *peer) askWhetherAlive(now time.Duration) {
+// came lately where that can be asked by UDP, or, full, as much as passes wherever IPv6 does; else an echo.
+func (p *peer) askWhetherAlive(full bool, now time.Duration) {
 	s := p.usable(now)
 	if s == nil {
 		return
@@ -143,6 +150,9 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	if path := s.way(); path != nil && s.probed() {
 		w := &p.watched
 		size := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead
+		if full {
+			size = baseCarries
+		}
 		probe := extension.Probe{Token: extension.Token(w.token.Load()), Size: min(max(size, extension.MinProbe), baseCarries), Full: true}
 		s.sendExactly(extension.AppendProbe(nil, probe), *path, now)
 		return

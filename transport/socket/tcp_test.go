@@ -130,7 +130,7 @@ func TestAConnectionIsTunedHoweverItCameAbout(t *testing.T) {
 		}
 		for what, v := range map[string][2]int{
 			"TCP_NODELAY":       {get(unix.IPPROTO_TCP, unix.TCP_NODELAY), 1},
-			"TCP_NOTSENT_LOWAT": {get(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT), mostBacklog},
+			"TCP_NOTSENT_LOWAT": {get(unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT), fastBacklog},
 			"TCP_USER_TIMEOUT":  {get(unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT), 15000},
 			"SO_KEEPALIVE":      {get(unix.SOL_SOCKET, unix.SO_KEEPALIVE), 1},
 			"TCP_KEEPIDLE":      {get(unix.IPPROTO_TCP, unix.TCP_KEEPIDLE), 15},

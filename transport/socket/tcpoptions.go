@@ -32,7 +32,7 @@ func tune(fd int, o Options) error {
 	options := []socketOption{
 		{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1, "TCP_NODELAY"},
 		{unix.IPPROTO_TCP, unix.TCP_MAXSEG, segment, "TCP_MAXSEG"},
-		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, mostBacklog, "TCP_NOTSENT_LOWAT"},
+		{unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, fastBacklog, "TCP_NOTSENT_LOWAT"},
 		{unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(deadAfter.Milliseconds()), "TCP_USER_TIMEOUT"},
 		{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1, "SO_KEEPALIVE"},
 		{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, int(keepaliveAfter.Seconds()), "TCP_KEEPIDLE"},

@@ -111,6 +111,29 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 	}
 }
 
+func TestTryDoesNotWaitForRoom(t *testing.T) {
+	inNetworkNamespace(t)
+	dialled, taken := connected(t, "127.0.0.1")
+	dialled.out.backlog, dialled.patience = known(0), time.Hour // a fast connection, which Send waits for
+	timer := time.AfterFunc(10*time.Second, func() { dialled.Close() })
+	defer timer.Stop()
+	const n, size = 40, 1452
+	trains := uint64(0)
+	for err := error(nil); err == nil; trains++ {
+		if err = dialled.Try(numbered(trains*n, n, size), size); err != nil && !errors.Is(err, ErrStalled) {
+			t.Fatal(err)
+		}
+	}
+	for next := uint64(0); next < (trains-1)*n; {
+		for _, m := range collectFrom(t, taken, 1) {
+			if got := number(t, []byte(m.data)); got != next && next < (trains-1)*n {
+				t.Fatalf("after %d messages comes number %d", next, got)
+			}
+			next++
+		}
+	}
+}
+
 func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, taken := connected(t, "::1")
@@ -133,8 +156,23 @@ func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
 		expect(t, collectFrom(t, taken, c.taken), want)
 	}
 	dialled.out.backlog = known(-1)
+	began := time.Now()
 	if dialled.Offer(hello) || !errors.Is(dialled.Send(hello, len(hello)), ErrStalled) {
 		t.Error("a message was taken, and there is no room")
+	}
+	if took := time.Since(began); took >= dialled.patience {
+		t.Errorf("a slow connection was waited for, for %v", took)
+	}
+	for _, c := range []struct{ most, want int }{{20_000, mostBacklog}, {0, fastBacklog}, {400_000, mostBacklog}} {
+		var got int
+		_ = dialled.raw.Control(func(fd uintptr) {
+			b := known(c.most)
+			b.allow(fd)
+			got, _ = unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT)
+		})
+		if got != c.want {
+			t.Errorf("where %d bytes may wait the kernel takes %d, not %d", c.most, got, c.want)
+		}
 	}
 }
 
@@ -144,7 +182,7 @@ func TestTheBacklogIsTwentyMillisecondsLong(t *testing.T) {
 		appLimited bool
 		want       int
 	}{
-		{0, false, 0}, {125_000, false, leastBacklog}, {1_250_000, false, 25_000}, {6_250_000, false, 125_000}, {12_500_000, false, 0},
+		{0, false, 0}, {125_000, false, leastBacklog}, {1_250_000, false, 25_000}, {6_250_000, false, 125_000}, {12_500_000, false, 250_000}, {53_000_000, false, 0},
 		{1_250_000, true, 0}, {1 << 40, false, 0},
 	} {
 		if got := backlogAt(c.rate, c.appLimited); got != c.want {
@@ -189,33 +227,6 @@ func TestTheRateOfAConnectionIsThatOfTheWayOnlyIfItIsKeptBusy(t *testing.T) {
 	}
 	if !busy {
 		t.Error("a connection that is kept busy does not show how fast the way is")
-	}
-}
-
-func TestTryDoesNotWaitForRoom(t *testing.T) {
-	inNetworkNamespace(t)
-	dialled, taken := connected(t, "127.0.0.1")
-	const n, size = 40, 1452
-	trains := fill(t, dialled, n, size)
-	began := time.Now()
-	for range 100 {
-		dialled.out.mu.Lock()
-		dialled.out.stalled = false // as after every moment in which something was taken
-		dialled.out.mu.Unlock()
-		if err := dialled.Try(numbered(1<<40, n, size), size); !errors.Is(err, ErrStalled) {
-			t.Fatalf("%v", err)
-		}
-	}
-	if took := time.Since(began); took >= 100*patience {
-		t.Errorf("100 tries on a connection that stands still took %v", took)
-	}
-	for next := uint64(0); next < uint64(trains-1)*n; {
-		for _, m := range collectFrom(t, taken, 1) {
-			if got := number(t, []byte(m.data)); got != next && next < uint64(trains-1)*n {
-				t.Fatalf("after %d messages comes number %d", next, got)
-			}
-			next++
-		}
 	}
 }
 
