@@ -111,11 +111,12 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		p.cancelDials()
 	case doHangUp:
 		p.hangUp()
-	case doEcho, doEchoFull:
-		if p.ways.doubt.sent == 1 {
-			p.watched.token.Store(uint64(drawToken()))
-		}
-		return func() { p.askWhetherAlive(a.do == doEchoFull, now) }
+	case doEcho:
+		p.drawQuestion()
+		return func() { p.askWhetherAlive(false, now) }
+	case doEchoFull:
+		p.drawQuestion()
+		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
 		return func() {

@@ -133,6 +133,13 @@ func (p *peer) listen(now time.Duration) {
 // out, and no reason to leave a way.
 const baseCarries = largeMessage - crypto.TransportOverhead
 
+// drawQuestion draws the token of a doubt's questions, before the first. mu is held.
+func (p *peer) drawQuestion() {
+	if p.ways.doubt.sent == 1 {
+		p.watched.token.Store(uint64(drawToken()))
+	}
+}
+
 // askWhetherAlive has the peer answer under the current session: a probe that both ways has the size of what was sent and
 // came lately where that can be asked by UDP, or, full, as much as passes wherever IPv6 does; else an echo.
 func (p *peer) askWhetherAlive(full bool, now time.Duration) {

@@ -312,7 +312,7 @@ func (w *ways) confirmed(now time.Duration, c Transport, ours bool) (follow bool
 func (w *ways) responded(now time.Duration, c Transport) {
 	w.attempts[c].sent = now
 	if w.linked && w.on == c && w.echoes && w.goal == goalNone && now-w.fresh < youngSession && now >= w.doubt.deaf {
-		w.doubt.insist(now)
+		w.doubt.begin(now, true, true) // anew: the answer to a smaller question would not do
 		w.doubt.full = true
 	}
 }
