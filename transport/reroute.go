@@ -20,6 +20,9 @@ func (t *Tunnel) Reroute(way func(remote netip.Addr, mark uint32) int) {
 		return link == 0 || uint32(link) == path.Interface
 	}
 	for _, p := range t.peers.all() {
+		if p.path.Load() != nil {
+			p.arm(&p.timers.path, t.now()) // it may have another MTU
+		}
 		if old := p.detour.Load(); old != nil && leadsBy(old) {
 			p.detour.Store(nil)
 		}
