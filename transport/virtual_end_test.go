@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"stunnel/crypto"
@@ -35,7 +36,8 @@ type end struct {
 	cancel   context.CancelFunc
 	ended    chan error
 
-	fits []int // what Options.Fits was told; guarded by w.mu
+	way  atomic.Pointer[func(remote netip.Addr, mark uint32) int] // Options.Way; nil: none is known
+	fits []int                                                    // what Options.Fits was told; guarded by w.mu
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -62,6 +64,14 @@ func (w *world) end(name string, n int) *end {
 	return e
 }
 
+// wayTo is what the host's routes say; nothing unless a test sets way.
+func (e *end) wayTo(remote netip.Addr, mark uint32) int {
+	if way := e.way.Load(); way != nil {
+		return (*way)(remote, mark)
+	}
+	return 0
+}
+
 // start makes the end's Tunnel with n lanes and brings it up.
 func (e *end) start(lanes int) {
 	e.w.t.Helper()
@@ -75,7 +85,7 @@ func (e *end) start(lanes int) {
 	}
 	e.tunnel = transport.New(transport.Options{
 		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
-		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit,
+		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit, Way: e.wayTo,
 	})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, ListenTCP: &e.portTCP, Peers: e.peers})
