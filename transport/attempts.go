@@ -116,7 +116,10 @@ func (w *ways) begun(now time.Duration, c Transport) {
 	if c != w.lead || w.goal == goalNone {
 		return
 	}
-	w.tries++
+	if w.begunAt == -never || now-w.begunAt >= RekeyTimeout { // else it is dialled again where that was refused
+		w.tries++
+		w.begunAt = now
+	}
 	if w.goal == goalRenew && w.tries > renewTries {
 		w.goal = goalReach
 	}
@@ -211,6 +214,9 @@ func (w *ways) stepTCP(now time.Duration) {
 	}
 }
 
+// leastRedial after a connection was refused it is tried again; then after twice that, and so on.
+const leastRedial = 500 * time.Millisecond
+
 // dialLead before an initiation may be sent the connection for it is begun: who listens does not wait long for one.
 const dialLead = 250 * time.Millisecond
 
@@ -255,8 +261,12 @@ func (w *ways) undialled(now time.Duration, to netip.AddrPort) {
 		return
 	}
 	w.flights = slices.Delete(w.flights, i, i+1)
-	if a := &w.attempts[TransportTCP]; a.stagger != never {
+	switch a := &w.attempts[TransportTCP]; {
+	case a.stagger != never:
 		a.stagger = now
+	case len(w.flights) == 0 && a.due != never: // all were refused, which takes no time and costs nothing
+		a.due = min(a.due, now+w.redial)
+		w.redial = min(2*w.redial, RekeyTimeout)
 	}
 }
 

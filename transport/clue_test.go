@@ -3,6 +3,8 @@ package transport
 import (
 	"bytes"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,6 +94,36 @@ func TestAPeerThatComesBackHasItsName(t *testing.T) {
 	}
 	if got := e.Status().Peers[0].Name; got != name {
 		t.Errorf("its name is %q, want %q", got, name)
+	}
+}
+
+// As wg(8) does it, which knows one endpoint of each peer.
+func TestAPeerThatIsSetAnewKeepsItsOtherEndpoints(t *testing.T) {
+	e := newEnd(t, new(time.Duration), "192.0.2.1:1")
+	key := crypto.NewPrivateKey().Public()
+	first, second, other := netip.MustParseAddrPort("192.0.2.7:7"), netip.MustParseAddrPort("192.0.2.8:7"), netip.MustParseAddrPort("192.0.2.9:7")
+	both, overTCP, auto := []netip.AddrPort{first, second}, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:443")}, TransportAuto
+	for _, step := range []struct {
+		what   string
+		change Config
+		want   []netip.AddrPort
+	}{
+		{"the file's", Config{Peers: []PeerConfig{{PublicKey: key, Endpoints: &both, EndpointsTCP: &overTCP, Transport: &auto}}}, both},
+		{"one of them alone", Config{Peers: []PeerConfig{{PublicKey: key, Endpoint: &second}}}, both},
+		{"all peers anew", Config{ReplacePeers: true, Peers: []PeerConfig{{PublicKey: key, Endpoint: &first}}}, both},
+		{"another one", Config{Peers: []PeerConfig{{PublicKey: key, Endpoint: &other}}}, []netip.AddrPort{other}},
+		{"all peers anew once more", Config{ReplacePeers: true, Peers: []PeerConfig{{PublicKey: key, Endpoint: &first}}}, []netip.AddrPort{first}},
+	} {
+		if err := e.Configure(step.change); err != nil {
+			t.Fatal(err)
+		}
+		p := e.Status().Peers[0]
+		if !slices.Equal(p.Endpoints, step.want) || !slices.Equal(p.EndpointsTCP, overTCP) || p.Transport != auto {
+			t.Errorf("%s: it may be at %v, %v over TCP, by %v", step.what, p.Endpoints, p.EndpointsTCP, p.Transport)
+		}
+		if at := step.change.Peers[0].Endpoint; at != nil && p.Endpoint != *at {
+			t.Errorf("%s: packets go to %v", step.what, p.Endpoint)
+		}
 	}
 }
 

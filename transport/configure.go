@@ -207,6 +207,7 @@ func (t *Tunnel) configurePeer(c *PeerConfig) {
 			p.name.Store(&known.name)
 			p.policy.Store(uint32(known.extensions))
 			p.transport.Store(uint32(known.transport))
+			p.endpoints.Store(known.endpoints)
 			p.endpointsTCP.Store(known.endpointsTCP)
 			if known.macs != nil && t.lan != nil {
 				t.lan.pin(p.port, *known.macs)
@@ -263,11 +264,13 @@ func (t *Tunnel) configureEndpoints(p *peer, c *PeerConfig) {
 	case c.Endpoints != nil:
 		to := slices.Clone(*c.Endpoints)
 		p.endpoints.Store(&to)
+		t.remember(p)
 		if p.path.Load() == nil && len(to) > 0 {
 			p.setEndpoint(to[0])
 		}
-	case c.Endpoint != nil:
+	case c.Endpoint != nil && !p.isKnownAt(*c.Endpoint): // one of several: the others stay
 		p.endpoints.Store(&[]netip.AddrPort{*c.Endpoint})
+		t.remember(p)
 	}
 	if c.Endpoint != nil && (c.Endpoints == nil || p.path.Load() == nil) {
 		p.setEndpoint(*c.Endpoint)
@@ -276,6 +279,12 @@ func (t *Tunnel) configureEndpoints(p *peer, c *PeerConfig) {
 	if nowhere && !p.isNowhere() && t.isUp() {
 		p.begin(t.now())
 	}
+}
+
+// isKnownAt says whether the peer may be at an address by what is configured.
+func (p *peer) isKnownAt(e netip.AddrPort) bool {
+	to := p.endpoints.Load()
+	return to != nil && slices.Contains(*to, e)
 }
 
 // setTrusted switches trusted checksums. Peers go on sending such packets until they
@@ -301,6 +310,9 @@ func (t *Tunnel) remember(p *peer) {
 	o := ours{extensions: Extensions(p.policy.Load()), transport: Transport(p.transport.Load()), endpointsTCP: p.endpointsTCP.Load()}
 	if name := p.name.Load(); name != nil {
 		o.name = *name
+	}
+	if to := p.endpoints.Load(); to != nil && len(*to) > 1 {
+		o.endpoints = to
 	}
 	if p.port != nil {
 		o.macs = p.port.pinned

@@ -52,6 +52,7 @@ func (r *receiver) control(s *session, from socket.Path, flags extension.Flags, 
 		var token extension.Token
 		if token, ok = extension.ParseEcho(body); ok && p.speaks(now) {
 			p.sendControl(extension.AppendEchoReply(nil, token), now)
+			p.questioned(s, now)
 		}
 	case extension.TypeEchoReply:
 		var token extension.Token

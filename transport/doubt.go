@@ -12,7 +12,9 @@ type doubt struct {
 	due       time.Duration // of the next echo, or of the verdict; never: there is no doubt
 	sent      int           // echoes
 	since     time.Duration // when the first was
-	hurry     bool          // the network has changed: that it is answered at all is what counts
+	hurry     bool          // there is reason enough for a quick verdict
+	strict    bool          // only an answer ends it: that data comes says nothing of whether ours goes
+	asked     time.Duration // when the peer last asked whether we are there; -never: it has not
 	deaf      time.Duration // until when none arises: this way was taken as there is no better one
 	endurance time.Duration // for how long that will be the next time
 }
@@ -20,15 +22,18 @@ type doubt struct {
 const (
 	silenceTime    = time.Second
 	echoAgain      = time.Second            // from one unanswered echo to the next, and to the verdict
-	echoHurry      = 400 * time.Millisecond // the same after a change of the network
+	echoHurry      = 400 * time.Millisecond // the same in a hurry
+	askedAgain     = 1500 * time.Millisecond
 	unanswered     = 3
 	leastEndurance = 30 * time.Second
 	mostEndurance  = 5 * time.Minute
 )
 
-func (d *doubt) begin(now time.Duration, hurry bool) { d.due, d.sent, d.hurry = now, 0, hurry }
+func (d *doubt) begin(now time.Duration, hurry, strict bool) {
+	d.due, d.sent, d.hurry, d.strict = now, 0, hurry, strict
+}
 
-func (d *doubt) end() { d.due, d.sent, d.hurry = never, 0, false }
+func (d *doubt) end() { d.due, d.sent, d.hurry, d.strict = never, 0, false, false }
 
 // endure lets none arise for a while.
 func (d *doubt) endure(now time.Duration) {
@@ -43,9 +48,19 @@ func (w *ways) isLosing() bool { return w.doubt.sent > 0 || w.goal == goalReach 
 func (w *ways) traffic(now, heard time.Duration) {
 	d := &w.doubt
 	if w.linked && w.echoes && w.goal != goalReach && d.due == never && now >= d.deaf && now-max(heard, w.fresh) >= silenceTime {
-		d.begin(now, false)
+		d.begin(now, false, false)
 	}
 	w.tryUDP(now)
+}
+
+// questioned is told that the peer asks by c whether we are there. One who asks again soon may not hear our answers.
+func (w *ways) questioned(now time.Duration, c Transport) {
+	d := &w.doubt
+	again := d.asked != -never && now-d.asked <= askedAgain
+	d.asked = now
+	if again && w.linked && w.on == c && w.echoes && w.goal != goalReach && !d.strict && now >= d.deaf {
+		d.begin(now, true, true)
+	}
 }
 
 // despair leaves the way in use if there is any other; else only a new handshake is tried, and what gets through meanwhile
@@ -73,7 +88,7 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 	case d.due > now:
 	case !w.linked || !w.echoes:
 		d.end()
-	case d.sent > 0 && heard >= d.since:
+	case d.sent > 0 && (w.answered >= d.since || !d.strict && heard >= d.since):
 		d.end()
 		d.endurance = leastEndurance
 	case d.sent == unanswered:

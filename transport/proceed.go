@@ -59,6 +59,7 @@ func (p *peer) inform(now time.Duration) {
 		w.expired()
 	}
 	s := p.sessions.current.Load()
+	w.answered = time.Duration(p.watched.answered[w.on].Load())
 	w.echoes = s != nil && s.may(extension.Echo)
 	w.probes = h.holds && h.refused == "" && h.heard.Capabilities.Has(extension.Probes) && p.extensions() != ExtensionsOff
 	w.parallel = h.heard.Instance != 0 && !h.isPlain
@@ -98,8 +99,9 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 	case doInitiate:
 		return p.shake(a, now)
 	case doRepeat:
-		message := p.pending[TransportUDP].message
-		return func() { p.sendSealed(message, &socket.Path{Remote: a.to}) }
+		if message := p.pending[TransportUDP].message; message != nil {
+			return func() { p.sendSealed(message, &socket.Path{Remote: a.to}) }
+		}
 	case doAbandon:
 		p.dropPending(a.by)
 	case doDial:
@@ -218,6 +220,7 @@ func (p *peer) tellWay() {
 	transport, why := w.on, w.why
 	p.mu.Unlock()
 	if news {
+		p.tunnel.carried(p.publicKey, transport)
 		p.tunnel.log.Info("now over "+transport.protocol(), "peer", p, "endpoint", p.endpoint(), "why", why)
 	}
 }

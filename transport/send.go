@@ -164,7 +164,7 @@ func (p *peer) sent(s *session, first [][]byte, now time.Duration) {
 		if len(first[i]) > 0 {
 			p.dataSent(now)
 			p.wantEcho(s, now)
-			p.watch(s, now)
+			p.sends(s, now)
 			p.wantProbe(s, now)
 			break
 		}

@@ -13,11 +13,13 @@ import (
 
 // watched is what is seen of whether data gets through to a peer and back (doubt.go). It is written on the hot path.
 type watched struct {
-	heard   [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
-	largest atomic.Int32           // bytes of the largest message, either way, since the timer last fired
-	before  atomic.Int32           // the same, of the time before
-	token   atomic.Uint64          // of the question that is out
-	trial   atomic.Uint64          // of the probe under the session on trial
+	heard    [carriers]atomic.Int64 // when last something came by each that shows it: data, or the answer to a question
+	answered [carriers]atomic.Int64 // when the answer to a question last did
+	sent     atomic.Int64           // when data last went
+	largest  atomic.Int32           // bytes of the largest message, either way, since the timer last fired
+	before   atomic.Int32           // the same, of the time before
+	token    atomic.Uint64          // of the question that is out
+	trial    atomic.Uint64          // of the probe under the session on trial
 
 	// While what is sent may be lost, what is TCP's of it is kept as well, and goes again by another way when that is
 	// found: else its sender waits for its own next attempt, twice as long each time. TCP takes no harm from what comes
@@ -29,6 +31,12 @@ type watched struct {
 }
 
 func (w *watched) heardBy(c Transport) time.Duration { return time.Duration(w.heard[c].Load()) }
+
+// answers is called when an answer has come by c.
+func (w *watched) answers(c Transport, now time.Duration) {
+	w.heard[c].Store(int64(now))
+	w.answered[c].Store(int64(now))
+}
 
 // keepIf begins to keep what is sent, or ends it. mu is held.
 func (p *peer) keepIf(losing bool, now time.Duration) {
@@ -75,7 +83,13 @@ func isTCP(b []byte, frame bool) bool {
 	return false
 }
 
-// watch is called when data has been sent under s, or has come: it is looked whether it was, or stays, the last.
+// sends is called when data has been sent under s.
+func (p *peer) sends(s *session, now time.Duration) {
+	p.watched.sent.Store(int64(now))
+	p.watch(s, now)
+}
+
+// watch has it looked whether the data that has just been sent under s, or has come, stays the last.
 func (p *peer) watch(s *session, now time.Duration) {
 	if p.timers.silence.idle() && (s.stream != nil || s.may(extension.Echo)) {
 		p.armIfIdle(&p.timers.silence, now+silenceTime)
@@ -139,18 +153,32 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	p.sendControl(extension.AppendEcho(nil, p.echoes.send(now)), now)
 }
 
-// heardProbe is called when a probe of the peer's has come under s: it shows that messages of its size do.
+// heardProbe is called when a probe of the peer's has come under s: it shows that messages of its size do, and that is all
+// there is to know for who has sent nothing since data came.
 func (p *peer) heardProbe(s *session, size int, now time.Duration) {
 	w := &p.watched
-	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; size >= min(largest, baseCarries) {
+	onlyHears := w.sent.Load() < w.heard[s.carrier()].Load()
+	if largest := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead; onlyHears && size >= min(largest, baseCarries) {
 		w.heard[s.carrier()].Store(int64(now))
 	}
+	if size <= baseCarries { // else it is about the size
+		p.questioned(s, now)
+	}
+}
+
+// questioned is called when the peer has asked under s whether we are there.
+func (p *peer) questioned(s *session, now time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.inform(now)
+	p.ways.questioned(now, s.carrier())
+	p.plan(now)
 }
 
 // answeredEcho is called when an echo was answered under s.
 func (p *peer) answeredEcho(s *session, now time.Duration) {
 	if !s.probed() { // else small ones prove too little
-		p.watched.heard[s.carrier()].Store(int64(now))
+		p.watched.answers(s.carrier(), now)
 	}
 }
 
@@ -159,7 +187,7 @@ func (p *peer) answeredProbe(s *session, token extension.Token, now time.Duratio
 	w := &p.watched
 	switch uint64(token) {
 	case w.token.Load():
-		w.heard[s.carrier()].Store(int64(now))
+		w.answers(s.carrier(), now)
 		return true
 	case w.trial.Load():
 		p.mu.Lock()

@@ -110,6 +110,9 @@ type Options struct {
 	// Unanswered is told each time that a handshake with a peer has had no answer, until the tunnel gives up or has one.
 	// It must not block; nil: nobody wants to know.
 	Unanswered func(peer crypto.PublicKey)
+	// Carried is told when a peer's messages go over another transport than before, or over TCP from the beginning. It must
+	// not block; nil: nobody wants to know.
+	Carried func(peer crypto.PublicKey, by Transport)
 	// Version of the program, which peers that speak extensions are told.
 	Version string
 	// Log gets what a person wants to read, never a line per packet, never a
@@ -134,6 +137,7 @@ type Tunnel struct {
 	fits    func(mtu int)
 	version string // fit for a hello
 	missed  func(peer crypto.PublicKey)
+	carried func(peer crypto.PublicKey, by Transport)
 	trusted atomic.Bool // Config.TrustedChecksums
 
 	local       atomic.Pointer[localIdentity] // nil: no private key
@@ -175,6 +179,7 @@ type ours struct {
 	macs       *[]MAC // nil: any
 
 	transport    Transport
+	endpoints    *[]netip.AddrPort // if there are several
 	endpointsTCP *[]netip.AddrPort
 }
 
@@ -216,6 +221,7 @@ func New(o Options) *Tunnel {
 		fits:       o.Fits,
 		version:    extension.FitVersion(o.Version),
 		missed:     o.Unanswered,
+		carried:    o.Carried,
 		refusals:   tokenBucket{interval: refusalInterval, burst: refusalBurst},
 	}
 	for i := range t.clues {
@@ -229,6 +235,9 @@ func New(o Options) *Tunnel {
 	}
 	if t.wall == nil {
 		t.wall = time.Now
+	}
+	if t.carried == nil {
+		t.carried = func(crypto.PublicKey, Transport) {}
 	}
 	if t.missed == nil {
 		t.missed = func(crypto.PublicKey) {}

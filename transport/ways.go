@@ -25,6 +25,7 @@ type ways struct {
 	here     netip.AddrPort // where it is by UDP, the zero AddrPort: unknown
 	parallel bool           // handshakes by two transports do not disturb each other: it is a stunnel
 	echoes   bool           // it answers echoes
+	answered time.Duration  // when it last did, by the way in use
 	probes   bool           // it answers probes
 
 	// The way in use.
@@ -44,6 +45,8 @@ type ways struct {
 	attempts [carriers]attempt
 	spaced   time.Duration    // when the last initiation was sent, by whichever
 	flights  []netip.AddrPort // what is being connected to
+	redial   time.Duration    // after which all of them are tried again, if they are refused
+	begunAt  time.Duration    // when the last try was; -never: there was none
 
 	doubt doubt
 	trial trial
@@ -119,13 +122,13 @@ const (
 
 func newWays(jitter func() time.Duration) ways {
 	w := ways{
-		jitter: jitter,
-		since:  -never, spaced: -never, drained: never, changed: -never, later: never,
+		jitter: jitter, answered: -never, since: -never, spaced: -never, redial: leastRedial, begunAt: -never,
+		drained: never, changed: -never, later: never,
 	}
 	for c := range w.attempts {
 		w.attempts[c] = attempt{due: never, stagger: never, sent: -never}
 	}
-	w.doubt = doubt{due: never, endurance: leastEndurance}
+	w.doubt = doubt{due: never, asked: -never, endurance: leastEndurance}
 	w.trial = trial{due: never, chosen: -never, wait: firstTrial}
 	return w
 }
@@ -214,7 +217,7 @@ func (w *ways) renew(now time.Duration) {
 		w.stop(TransportTCP)
 		w.hangUp() // the peer's connection has come first, and does as well
 	}
-	w.goal, w.lead, w.tries = goalRenew, w.on, 0
+	w.goal, w.lead, w.tries, w.begunAt = goalRenew, w.on, 0, -never
 	w.attempts[w.on].begin = 0
 	w.attempts[w.on].due = now
 }
@@ -225,6 +228,7 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 		return
 	}
 	w.goal, w.lead, w.tries, w.reason = goalReach, lead, 0, reason
+	w.begunAt = -never
 	w.trial.under = false // an initiation that was sent for it serves this
 	a := &w.attempts[lead]
 	a.begin, a.due = 0, now
@@ -303,6 +307,7 @@ func (w *ways) link(now time.Duration, c Transport, ours bool, why string) {
 		}
 	}
 	w.linked, w.on, w.ours, w.fresh = true, c, ours, now
+	w.redial = leastRedial
 	w.goal, w.reason, w.tries = goalNone, "", 0
 	w.doubt.end()
 	w.endTrial()
@@ -412,7 +417,7 @@ func (w *ways) networkChanged(now time.Duration) {
 		}
 	case w.linked && w.echoes && w.doubt.hurry: // it is being found out
 	case w.linked && w.echoes:
-		w.doubt.begin(now, true)
+		w.doubt.begin(now, true, true)
 	case w.linked:
 		w.renew(now)
 	}

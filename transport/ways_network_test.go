@@ -59,7 +59,7 @@ func (n *wires) answer(a act) {
 		}
 	case doEcho:
 		if works() {
-			n.soon(func() { n.heard = n.now })
+			n.soon(func() { n.heard, w.answered = n.now, n.now })
 		}
 	case doProbe:
 		if n.udp && n.data {
@@ -274,7 +274,7 @@ func TestANetworkThatChangedIsTriedAtOnce(t *testing.T) {
 				for _, a := range n.w.step(n.now, n.heard) {
 					if a.do == doEcho {
 						echoes++
-						n.heard = n.now + 1
+						n.heard, n.w.answered = n.now+1, n.now+1
 					}
 				}
 			}

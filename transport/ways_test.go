@@ -392,13 +392,20 @@ func (r *rig) event(n int) (name string, happen func()) {
 			return "", nil
 		}
 		return "the new connection ends", func() { r.connected = false; w.disconnected(r.now) }
+	case 20:
+		if !w.linked {
+			return "", nil
+		}
+		return "the peer asks whether we are there", func() { w.questioned(r.now, w.on) }
+	case 21:
+		return "an echo is answered", func() { r.heard, w.answered = r.now, r.now }
 	case 19:
 		return "UDP is too narrow", func() { w.tooNarrow(r.now) }
 	}
 	return "", nil
 }
 
-const rigEvents = 20
+const rigEvents = 22
 
 // pass lets d go by, step by step.
 func (r *rig) pass(d time.Duration) {

@@ -92,5 +92,5 @@ func (t *running) networkChanged(why string) {
 	if n := t.names.Load(); n != nil {
 		n.networkChanged()
 	}
-	t.log.Debug("peers are tried at once", "why", why)
+	t.engine.NetworkChanged(why)
 }

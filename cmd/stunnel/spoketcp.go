@@ -6,16 +6,19 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 
 	"stunnel/crypto"
 	"stunnel/device/netconf/statedir"
 )
 
 // spokeTCP are the peers of a tunnel whose messages have ever come over TCP: where the file does not say what may carry them,
-// TCP is tried too. It outlives a boot as lastGood does. One goroutine at a time uses it.
+// TCP is tried too. It outlives a boot as lastGood does. Safe for concurrent use.
 type spokeTCP struct {
-	path  string
-	peers map[string]bool // by their public keys, as files have them
+	path string
+
+	mu    sync.Mutex
+	peers map[string]bool // guarded by mu; by their public keys, as files have them
 }
 
 // openSpokeTCP reads what an earlier tunnel of that name has kept. What can't be read is as good as nothing.
@@ -30,14 +33,20 @@ func openSpokeTCP(dir, name string) *spokeTCP {
 	return s
 }
 
-func (s *spokeTCP) has(peer crypto.PublicKey) bool { return s.peers[peer.String()] }
+func (s *spokeTCP) has(peer crypto.PublicKey) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.peers[peer.String()]
+}
 
 // maxSpoken peers are kept, as many as a hub may have.
 const maxSpoken = 1 << 16
 
 // add keeps a peer.
 func (s *spokeTCP) add(peer crypto.PublicKey) error {
-	if s.has(peer) || len(s.peers) >= maxSpoken {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.peers[peer.String()] || len(s.peers) >= maxSpoken {
 		return nil
 	}
 	s.peers[peer.String()] = true

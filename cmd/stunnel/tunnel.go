@@ -41,11 +41,12 @@ type running struct {
 	network *network
 	advice  tcpAdvice
 	manner
-	narrow sync.Once             // says that bursts could not be limited
-	lost   sync.Map              // names of offloads whose loss was told
-	full   atomic.Int64          // when it was told last that no connection can be taken, in Unix seconds
-	mark   atomic.Uint32         // of its own packets, if it may not change; 0: it may
-	names  atomic.Pointer[names] // of endpoints; nil: there are none
+	narrow sync.Once                // says that bursts could not be limited
+	lost   sync.Map                 // names of offloads whose loss was told
+	full   atomic.Int64             // when it was told last that no connection can be taken, in Unix seconds
+	mark   atomic.Uint32            // of its own packets, if it may not change; 0: it may
+	names  atomic.Pointer[names]    // of endpoints; nil: there are none
+	spoke  atomic.Pointer[spokeTCP] // peers that spoke TCP; nil: nobody keeps them
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -93,7 +94,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 	}
 	t.engine = transport.New(transport.Options{
 		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU, Way: routes.Way,
-		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered, Fits: t.fits.tell,
+		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered, Carried: t.carried, Fits: t.fits.tell,
 	})
 
 	// The first event tells the state as it is; only what follows is a change that may race with our own.
@@ -149,6 +150,19 @@ func (t *running) unanswered(peer crypto.PublicKey) {
 		n.unanswered(peer)
 	}
 	t.advice.unanswered(peer, time.Now())
+}
+
+// carried hears that a peer's messages go over another transport now. Who is told waits for no disk.
+func (t *running) carried(peer crypto.PublicKey, by transport.Transport) {
+	s := t.spoke.Load()
+	if by != transport.TransportTCP || s == nil || s.has(peer) {
+		return
+	}
+	t.goroutines.Go(func() {
+		if err := s.add(peer); err != nil {
+			t.log.Debug("that a peer speaks TCP is not kept for another time", "error", err)
+		}
+	})
 }
 
 // fixMark gives the tunnel's own packets a mark for as long as it runs: rules, and perhaps a kill switch, go by it.

@@ -134,6 +134,7 @@ func (u *upward) configure() error {
 	}
 	defer start()
 	spoke := openSpokeTCP(lastGoodDir, u.file.Name)
+	u.tunnel.spoke.Store(spoke)
 	if err := u.tunnel.Configure(engineConfig(u.file, found, spoke)); err != nil {
 		return fmt.Errorf("%s: %w", u.file.Path, err)
 	}

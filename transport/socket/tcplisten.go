@@ -163,7 +163,11 @@ func (l *Listener) evict() bool {
 	oldest := l.strangers.oldest()
 	l.strangers.remove(oldest)
 	l.mu.Unlock()
-	return oldest != nil && oldest.Close() == nil
+	if oldest == nil {
+		return false
+	}
+	_ = oldest.Close() // or it is just closing by itself
+	return true
 }
 
 // admit takes c out of the strangers.

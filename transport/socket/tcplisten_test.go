@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,9 +150,7 @@ func TestAMessageThatDoesNotComeToItsEndEndsTheConnection(t *testing.T) {
 		}
 		dialled.conn.Write(framed(make([]byte, 1000))[:500])
 	}()
-	for range 10 {
-		expect(t, collectFrom(t, taken, 1), []string{string(hello)})
-	}
+	expect(t, collectFrom(t, taken, 10), slices.Repeat([]string{string(hello)}, 10))
 	if _, err := taken.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -240,6 +239,28 @@ func TestWithoutFilesTheOldestStrangerMakesRoomAndThenAcceptWaits(t *testing.T) 
 	if n := full.Load(); n > 20 {
 		t.Errorf("it was tried %d times", n)
 	}
+}
+
+func TestAStrangerThatIsJustClosingKeepsNoOtherOpen(t *testing.T) {
+	inNetworkNamespace(t)
+	l := listenTCP(t, Options{})
+	var taken []*TCP
+	for range 3 {
+		if err := dial(t, l.at("127.0.0.1"), Options{}).Send(make([]byte, 100), 100); err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, accept(t, l))
+	}
+	taken[0].closed.Store(true) // it has come as far as that in Close
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range taken[1:] {
+		if !c.closed.Load() {
+			t.Errorf("stranger %d is left open", i+1)
+		}
+	}
+	taken[0].closed.Store(false)
 }
 
 func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
