@@ -54,6 +54,7 @@ func overhead(remote netip.Addr) int {
 // this host knows; probes tell the rest. It asks the system, so not for each packet:
 // handshakes call it.
 func (p *peer) measurePath(remote netip.AddrPort) {
+	p.noteLead(remote.Addr())
 	mtu := 0
 	if ask := p.tunnel.pathMTU; ask != nil {
 		mtu = ask(remote.Addr(), p.tunnel.mark.Load())

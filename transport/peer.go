@@ -26,6 +26,7 @@ type peer struct {
 
 	path                atomic.Pointer[socket.Path] // nil: no endpoint known
 	detour              atomic.Pointer[socket.Path] // nil: none; by it packets come that are not answered from there, see Reroute
+	lead                atomic.Pointer[lead]        // nil: not asked; which interface leads to where the path does
 	carries             atomic.Int32                // most plaintext bytes of a message to it; 0: not known
 	persistentKeepalive atomic.Int64                // interval, ns; 0: off
 	name                atomic.Pointer[string]

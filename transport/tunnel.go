@@ -101,6 +101,9 @@ type Options struct {
 	// this mark; 0: not known. Packets that are longer, sealed, leave in fragments
 	// where the peer takes them. nil: 1500.
 	PathMTU func(remote netip.Addr, mark uint32) int
+	// Way tells the index of the interface that leads to an address outside, of what has this mark; 0: none does, or it is not
+	// known. nil: Reroute does nothing.
+	Way func(remote netip.Addr, mark uint32) int
 	// Fits is called when the paths to all peers that there have been sessions with are measured, and the longest packet
 	// that fits one message to any of them has changed: mtu, in bytes. It must not wait. nil: nobody wants to know.
 	Fits func(mtu int)
@@ -131,6 +134,7 @@ type Tunnel struct {
 	dialTCP   func(ctx context.Context, remote netip.AddrPort, mark uint32) (socket.Stream, error)
 
 	pathMTU func(remote netip.Addr, mark uint32) int
+	way     func(remote netip.Addr, mark uint32) int
 	fits    func(mtu int)
 	version string // fit for a hello
 	missed  func(peer crypto.PublicKey)
@@ -214,6 +218,7 @@ func New(o Options) *Tunnel {
 		listenTCP: o.ListenTCP, dialTCP: o.Dial,
 		handshakes: make(chan *queuedHandshake, handshakeQueueSize),
 		pathMTU:    o.PathMTU,
+		way:        o.Way,
 		fits:       o.Fits,
 		version:    extension.FitVersion(o.Version),
 		missed:     o.Unanswered,

@@ -36,8 +36,9 @@ type end struct {
 	cancel   context.CancelFunc
 	ended    chan error
 
-	fits   []int        // what Options.Fits was told; guarded by w.mu
-	missed atomic.Int32 // times that it was told of a peer which does not answer
+	way    atomic.Pointer[func(remote netip.Addr, mark uint32) int] // Options.Way; nil: none is known
+	fits   []int                                                    // what Options.Fits was told; guarded by w.mu
+	missed atomic.Int32                                             // times that it was told of a peer which does not answer
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -64,6 +65,14 @@ func (w *world) end(name string, n int) *end {
 	return e
 }
 
+// wayTo is what the host's routes say; nothing unless a test sets way.
+func (e *end) wayTo(remote netip.Addr, mark uint32) int {
+	if way := e.way.Load(); way != nil {
+		return (*way)(remote, mark)
+	}
+	return 0
+}
+
 // start makes the end's Tunnel with n lanes and brings it up.
 func (e *end) start(lanes int) {
 	e.w.t.Helper()
@@ -77,7 +86,7 @@ func (e *end) start(lanes int) {
 	}
 	e.tunnel = transport.New(transport.Options{
 		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
-		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit,
+		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit, Way: e.wayTo,
 		Unanswered: func(crypto.PublicKey) { e.missed.Add(1) },
 	})
 	port := uint16(outerPort)

@@ -2,6 +2,7 @@ package transport_test
 
 import (
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -223,13 +224,14 @@ func TestAStickyLocalAddressIsGivenUpWhenTheWayLeadsElsewhere(t *testing.T) {
 			}
 			return true
 		})
-		link := 0
+		var link atomic.Int64
 		way := func(remote netip.Addr, mark uint32) int {
 			if remote != a.outer.Addr() || mark != 0 {
 				t.Errorf("asked for %v with mark %d", remote, mark)
 			}
-			return link
+			return int(link.Load())
 		}
+		b.way.Store(&way)
 		says := func(want netip.Addr, when string) {
 			t.Helper()
 			b.say(a, when)
@@ -239,23 +241,65 @@ func TestAStickyLocalAddressIsGivenUpWhenTheWayLeadsElsewhere(t *testing.T) {
 				t.Errorf("%s: sent from %v, want %v", when, from, want)
 			}
 		}
-		b.tunnel.Reroute(way)
+		b.tunnel.Reroute()
 		says(outerAddress(21), "no way is known")
-		link = memnet.Interface
-		b.tunnel.Reroute(way)
+		link.Store(memnet.Interface)
+		b.tunnel.Reroute()
 		says(outerAddress(21), "by the same interface")
 		a.say(b, "under way to the old address")
-		link = memnet.Interface + 1
-		b.tunnel.Reroute(way)
+		link.Store(memnet.Interface + 1)
+		b.tunnel.Reroute()
 		w.pass(time.Second)
 		b.mustHear("under way to the old address")
 		says(outerAddress(20), "by another")
-		link = memnet.Interface
-		b.tunnel.Reroute(way)
+		link.Store(memnet.Interface)
+		b.tunnel.Reroute()
 		a.change(transport.PeerConfig{PublicKey: b.public, Endpoint: &b.outer})
 		a.say(b, "to the old address")
 		w.pass(time.Second)
 		b.mustHear("to the old address")
 		says(outerAddress(21), "by the first again")
+	})
+}
+
+// Two uplinks, the questions come in by one of them, and the default route leads out by the other: nothing changes with that.
+func TestAStickyLocalAddressStaysWhereTheWayHasAlwaysLedElsewhere(t *testing.T) {
+	inWorld(t, func(w *world) {
+		a, b := w.end("a", 1), w.end("b", 2)
+		b.host.SetAddresses(outerAddress(20), outerAddress(21))
+		b.outer = netip.AddrPortFrom(outerAddress(21), outerPort)
+		var link atomic.Int64
+		link.Store(memnet.Interface + 1)
+		way := func(netip.Addr, uint32) int { return int(link.Load()) }
+		b.way.Store(&way)
+		a.meet(b)
+		b.meet(a, withoutEndpoint)
+		w.greet(a, b)
+		var from netip.Addr
+		w.tap(func(d *memnet.Transit, _ crypto.MessageType) bool {
+			if d.From.Addr() == outerAddress(20) || d.From.Addr() == outerAddress(21) {
+				from = d.From.Addr()
+			}
+			return true
+		})
+		for _, step := range []struct {
+			what string
+			link int64
+			want netip.Addr
+		}{
+			{"as from the beginning", memnet.Interface + 1, outerAddress(21)},
+			{"there is no way for a moment", 0, outerAddress(21)},
+			{"by the interface of the questions", memnet.Interface, outerAddress(21)},
+			{"by a third", memnet.Interface + 2, outerAddress(20)},
+		} {
+			link.Store(step.link)
+			b.tunnel.Reroute()
+			b.say(a, step.what)
+			w.pass(time.Second)
+			a.mustHear(step.what)
+			if from != step.want {
+				t.Errorf("%s: sent from %v, want %v", step.what, from, step.want)
+			}
+		}
 	})
 }

@@ -68,7 +68,7 @@ func (n *network) changed(s *transport.Status) bool {
 }
 
 // followNetwork tells the engine of changes of the ways to peers, until ctx ends.
-func (t *running) followNetwork(ctx context.Context, routes *netconf.Handle) {
+func (t *running) followNetwork(ctx context.Context) {
 	changes, err := netconf.WayChanges()
 	if err != nil {
 		t.log.Warn("changes of the network are not followed", "error", err)
@@ -76,7 +76,7 @@ func (t *running) followNetwork(ctx context.Context, routes *netconf.Handle) {
 	}
 	t.goroutines.Go(func() {
 		err := changes.Follow(ctx, func() {
-			t.engine.Reroute(routes.Way)
+			t.engine.Reroute()
 			if s := t.engine.Status(); t.network.changed(&s) {
 				t.networkChanged("the network has changed")
 			}

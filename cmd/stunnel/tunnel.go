@@ -93,7 +93,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 		queues = append(queues, q)
 	}
 	t.engine = transport.New(transport.Options{
-		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU,
+		Queues: queues, Listen: t.listen, ListenTCP: t.listenTCP, Dial: t.dial, Ethernet: tun.Ethernet(), MTU: tun.MTU(), PathMTU: routes.PathMTU, Way: routes.Way,
 		Version: version, Now: newBootClock().now, Log: engineLog, Unanswered: t.unanswered, Carried: t.carried, Fits: t.fits.tell,
 	})
 
@@ -112,7 +112,7 @@ func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *sl
 			t.follow(e)
 		}
 	})
-	t.followNetwork(ctx, routes)
+	t.followNetwork(ctx)
 	t.followRests(ctx)
 	t.leave = t.serve(l)
 	return t

@@ -114,6 +114,7 @@ type shownPeer struct {
 	Name            string
 	Endpoint        string
 	LatestHandshake string         `json:"latest_handshake"`
+	HandshakeAgo    float64        `json:"latest_handshake_seconds_ago"`
 	RxBytes         int            `json:"rx_bytes"`
 	TxBytes         int            `json:"tx_bytes"`
 	DroppedPackets  map[string]int `json:"dropped_packets"`

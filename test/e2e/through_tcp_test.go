@@ -73,12 +73,12 @@ func TestAConnectionThatIsResetIsMadeAgain(t *testing.T) {
 			up(c.client, c.clientFile("", w.endpoint))
 			c.firstPing(time.Now())
 			pause := c.transferWhile(c.server, c.client, innerA+":7000", func() {
-				for range 2 {
-					c.hinder(dropUDP, resetTCP)
-					await(t, "a reset", func() bool { return c.hits() > 0 })
-					c.hinder(dropUDP)
-					ping(t, c.client, innerB, 10)
-				}
+				// Handshakes are at least 5 s apart.
+				awaitPeer(t, c.client, "no longer new", func(p shownPeer) bool { return p.HandshakeAgo > 5.5 })
+				c.hinder(dropUDP, resetTCP)
+				await(t, "a reset", func() bool { return c.hits() > 0 })
+				c.hinder(dropUDP)
+				ping(t, c.client, innerB, 10)
 			})
 			within(t, "longest pause", pause, pauseBound)
 			c.awaitCarrier(c.client, "tcp", 5*time.Second)

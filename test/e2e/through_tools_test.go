@@ -180,8 +180,8 @@ func unframe(r io.Reader, deliver func(datagram []byte) error) {
 }
 
 // strangers is tool-strangers KIND TO COUNT FROM...: connects to a TCP port from
-// each of these addresses in turn until COUNT connections were made, at most 64
-// at a time, and does on each what its kind does:
+// each of these addresses in turn until COUNT connections were made (at most 64
+// at a time, of silent and slow ones all), and does on each what its kind does:
 //
 //	silent   nothing
 //	slow     sends a message that would have 148 bytes, a byte a second
@@ -207,8 +207,8 @@ func strangers(args []string) error {
 		longest time.Duration
 	)
 	atATime := make(chan struct{}, 64)
-	if kind == "silent" {
-		atATime = make(chan struct{}, count)
+	if kind == "silent" || kind == "slow" {
+		atATime = make(chan struct{}, count) // they wait for nothing but the end
 	}
 	fmt.Println("knocking")
 	begin := time.Now()
