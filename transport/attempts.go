@@ -118,6 +118,7 @@ func (w *ways) begun(now time.Duration, c Transport) {
 	}
 	if w.begunAt == -never || now-w.begunAt >= RekeyTimeout { // else it is dialled again where that was refused
 		w.tries++
+		w.rounds++
 		w.begunAt = now
 	}
 	if w.goal == goalRenew && w.tries > renewTries {

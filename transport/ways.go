@@ -41,6 +41,7 @@ type ways struct {
 	goal     goal
 	lead     Transport // what is tried first
 	tries    int       // by lead, since somebody last asked
+	rounds   int       // by lead, since the goal was set
 	reason   string    // why another way is looked for; "": there is none yet, or none is
 	attempts [carriers]attempt
 	spaced   time.Duration    // when the last initiation was sent, by whichever
@@ -235,7 +236,7 @@ func (w *ways) renew(now time.Duration) {
 		w.stop(TransportTCP)
 		w.hangUp() // the peer's connection has come first, and does as well
 	}
-	w.goal, w.lead, w.tries, w.begunAt = goalRenew, w.on, 0, -never
+	w.goal, w.lead, w.tries, w.rounds, w.begunAt = goalRenew, w.on, 0, 0, -never
 	w.attempts[w.on].begin = 0
 	w.attempts[w.on].due = now
 }
@@ -245,7 +246,7 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 	if !w.possible(lead) {
 		return
 	}
-	w.goal, w.lead, w.tries, w.reason = goalReach, lead, 0, reason
+	w.goal, w.lead, w.tries, w.rounds, w.reason = goalReach, lead, 0, 0, reason
 	w.begunAt = -never
 	w.trial.under = false // an initiation that was sent for it serves this
 	a := &w.attempts[lead]
