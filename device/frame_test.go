@@ -114,24 +114,10 @@ func checkFrames(t *testing.T, s stream, front []byte) {
 			t.Fatalf("frame %d: partial %v", i, partial[i])
 		}
 	}
-	headers, merged := mergeBy(tapQueue(), got, make([]bool, len(got)))
-	if len(got) == 1 {
-		if headers[0] != (virtioHeader{}) || !bytes.Equal(merged[0], want[0]) {
-			t.Error("a single frame was changed")
-		}
-		return
-	}
-	if s.extension != nil {
-		if len(merged) != len(got) {
-			t.Errorf("%d frames with extension headers became %d", len(got), len(merged))
-		}
-		return
-	}
-	if len(merged) != 1 || headers[0] != h {
-		t.Fatalf("%d frames, first with %+v; want one with %+v", len(merged), headers[0], h)
-	}
-	if d := difference(merged[0], super); d != "" {
-		t.Errorf("merged: TCP %v, IPv6 %v: %s", !s.udp, s.v6, d)
+	if s.extension == nil || len(got) == 1 {
+		carriedFrames.checkMergedTo(t, got, h, super)
+	} else if _, merged := mergeBy(tapQueue(), got, make([]bool, len(got))); len(merged) != len(got) {
+		t.Errorf("%d frames with extension headers became %d", len(got), len(merged))
 	}
 }
 
@@ -182,60 +168,8 @@ func checkDamagedFrames(t *testing.T, r *rand.Rand) {
 	for range r.IntN(6) {
 		train = damageFrame(r, train)
 	}
-	partial, all := make([]bool, len(train)), r.IntN(2) == 0
-	var want [][]byte
-	for i, p := range train {
-		train[i] = bytes.Clone(p)
-		if partial[i] = all || r.IntN(8) == 0; !partial[i] {
-			want = append(want, bytes.Clone(p))
-			continue
-		}
-		network := plainNetwork(p)
-		if start, field, ok := plainRule(p[network:]); ok {
-			binary.BigEndian.PutUint16(train[i][network+field:], uint16(r.IntN(3)*0x7fff))
-			p = bytes.Clone(p)
-			plainComplete(p[network:], start, field)
-			want = append(want, p)
-		}
-	}
-	headers, merged := mergeBy(tapQueue(), train, partial)
-	var got [][]byte
-	for i, p := range merged {
-		switch h := headers[i]; {
-		case h.gsoType != 0:
-			frames, _ := takeFrames(t, tapQueue(), h, p)
-			if len(frames) < 2 {
-				t.Fatalf("can't be split again: %+v", h)
-			}
-			for k, p := range frames {
-				ip := p[plainNetwork(p):]
-				if ip[0] == 0x45 && ip[6]&0x40 != 0 && len(got)+k < len(want) {
-					// The ID of a packet that may not be fragmented means nothing.
-					copy(ip[4:6], want[len(got)+k][len(p)-len(ip)+4:])
-					repair(ip)
-				}
-			}
-			got = append(got, frames...)
-			continue
-		case h.partial():
-			// What a kernel does, knowing nothing but the header.
-			at := int(h.csumStart + h.csumOffset)
-			v := ^plainSum(p[h.csumStart:])
-			if v == 0 && h.csumOffset == 6 {
-				v = 0xffff
-			}
-			binary.BigEndian.PutUint16(p[at:], v)
-		}
-		got = append(got, p)
-	}
-	if len(got) != len(want) {
-		t.Fatalf("%d frames became %d, want %d", len(train), len(got), len(want))
-	}
-	for i := range got {
-		if d := difference(got[i], want[i]); d != "" {
-			t.Fatalf("frame %d: %s", i, d)
-		}
-	}
+	partial, want := carriedFrames.marked(r, train)
+	carriedFrames.checkRoundTrip(t, train, partial, want)
 }
 
 // damageFrame changes one thing of a train of frames.
@@ -332,35 +266,10 @@ func FuzzAFrameIsPartialByTheRuleOrNotAtAll(f *testing.F) {
 				t.Fatalf("a partial frame was completed to one with a wrong sum: % x", frame)
 			}
 		}
-		start, field, ok := plainRule(p[network:])
-		begun := bytes.Clone(p)
-		if ok {
-			seal(begun[network:], start, field-start == 6, false)
+		if want := readsPartial(h, p, network); h.gsoType == 0 && len(frames) == 1 && partial[0] != want {
+			t.Fatalf("read: partial %v, want %v: %+v, % x", partial[0], want, h, p)
 		}
-		if h.gsoType == 0 && len(frames) == 1 {
-			want := ok && h.flags&1 != 0 && int(h.csumStart) == network+start && int(h.csumOffset) == field-start &&
-				sameSum(binary.BigEndian.Uint16(p[network+field:]), binary.BigEndian.Uint16(begun[network+field:])) &&
-				(field-start == 16 || p[network+start+2] != 0 || p[network+start+3] != 67 && p[network+start+3] != 68)
-			if partial[0] != want {
-				t.Fatalf("read: partial %v, want %v: %+v, % x", partial[0], want, h, p)
-			}
-		}
-
-		// Write: whatever the field holds, and no other byte changes.
-		out := bytes.Clone(p)
-		h, err := tapQueue().single(out, true)
-		if (err == nil) != ok {
-			t.Fatalf("written: %v, may be partial: %v: % x", err, ok, p)
-		}
-		if ok {
-			copy(p[network+field:], begun[network+field:network+field+2])
-			if h != (virtioHeader{flags: 1, csumStart: uint16(network + start), csumOffset: uint16(field - start)}) {
-				t.Fatalf("written with %+v", h)
-			}
-		}
-		if d := difference(out, p); d != "" {
-			t.Fatalf("written: %s", d)
-		}
+		checkPartialWrite(t, tapQueue(), p, network)
 	})
 }
 
@@ -466,17 +375,6 @@ func BenchmarkFrames64K(b *testing.B) {
 	})
 	train := inFrames(front, s.packets())
 	for _, trusting := range []bool{false, true} {
-		b.Run(fmt.Sprintf("merge/partial=%v", trusting), func(b *testing.B) {
-			q, h, partial := tapQueue(), make([]byte, virtioSize+maxPlainHeader), slices.Repeat([]bool{trusting}, len(train))
-			b.SetBytes(int64(46 * 1368))
-			b.ReportAllocs()
-			for b.Loop() {
-				r := q.runOf(train, partial)
-				if r.n != 46 {
-					b.Fatal(r.n)
-				}
-				r.header(h, train[0])
-			}
-		})
+		b.Run(fmt.Sprintf("merge/partial=%v", trusting), func(b *testing.B) { benchmarkMerge(b, tapQueue(), train, trusting) })
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"math/rand/v2"
-	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,20 +25,8 @@ func checkMerge(t *testing.T, s stream) {
 	if !ok {
 		t.Fatal("not taken")
 	}
-	headers, merged := mergeAll(segments)
-	if len(segments) == 1 {
-		if headers[0] != (virtioHeader{}) || !bytes.Equal(merged[0], segments[0]) {
-			t.Error("a single packet was changed")
-		}
-		return
-	}
 	h, p := s.whole()
-	if len(merged) != 1 || headers[0] != h {
-		t.Fatalf("%d packets, first with %+v; want one with %+v", len(merged), headers[0], h)
-	}
-	if d := difference(merged[0], p); d != "" {
-		t.Errorf("TCP %v, IPv6 %v: %s", !s.udp, s.v6, d)
-	}
+	carriedPackets.checkMergedTo(t, segments, h, p)
 }
 
 // FuzzMergeLosesAndInventsNothing damages and shuffles streams: what merging
@@ -56,53 +43,22 @@ func FuzzMergeLosesAndInventsNothing(f *testing.F) {
 }
 
 func checkDamaged(t *testing.T, r *rand.Rand) {
-	var train [][]byte
+	train := damagedTrain(r)
+	var original [][]byte
+	for _, p := range train {
+		original = append(original, bytes.Clone(p))
+	}
+	carriedPackets.checkRoundTrip(t, train, make([]bool, len(train)), original)
+}
+
+func damagedTrain(r *rand.Rand) (train [][]byte) {
 	for range 1 + r.IntN(4) {
 		train = append(train, randomStream(r).packets()...)
 	}
 	for range r.IntN(10) {
 		train = damage(r, train)
 	}
-	if len(train) == 0 {
-		return
-	}
-	var original [][]byte
-	for _, p := range train {
-		original = append(original, bytes.Clone(p))
-	}
-	headers, merged := mergeAll(train)
-	var got [][]byte
-	for i, p := range merged {
-		if len(p) > maxMerged {
-			t.Fatalf("%d bytes in one", len(p))
-		}
-		if headers[i].gsoType == 0 {
-			got = append(got, p)
-			continue
-		}
-		segments, ok := splitAll(headers[i], p)
-		if !ok {
-			t.Fatalf("can't be split again: %+v", headers[i])
-		}
-		for k, p := range segments {
-			if p[0] != 0x45 || p[6]&0x40 == 0 || len(got)+k >= len(original) {
-				continue
-			}
-			// The ID of a packet that may not be fragmented means nothing.
-			was := original[len(got)+k]
-			copy(p[4:6], was[4:6])
-			repair(p)
-		}
-		got = append(got, segments...)
-	}
-	if len(got) != len(original) {
-		t.Fatalf("%d packets became %d", len(original), len(got))
-	}
-	for i := range got {
-		if d := difference(got[i], original[i]); d != "" {
-			t.Fatalf("packet %d: %s", i, d)
-		}
-	}
+	return train
 }
 
 // damage changes one thing of a train, with its sums repaired or not.
@@ -328,19 +284,7 @@ func TestMergedPacketIsBounded(t *testing.T) {
 
 func BenchmarkMerge64K(b *testing.B) {
 	train := stream{size: 1368, payload: make([]byte, 46*1368), flags: tcpACK, ttl: 64, options: make([]byte, 12)}.packets()
-	for name, partial := range map[string][]bool{"complete": make([]bool, 46), "partial": slices.Repeat([]bool{true}, 46)} {
-		b.Run(name, func(b *testing.B) {
-			h := make([]byte, virtioSize+maxPlainHeader)
-			q := &Queue{virtio: true, wanted: true, mergeTCP: true, mergeUDP: true}
-			b.SetBytes(int64(46 * 1368))
-			b.ReportAllocs()
-			for b.Loop() {
-				r := q.runOf(train, partial)
-				if r.n != 46 {
-					b.Fatal(r.n)
-				}
-				r.header(h, train[0])
-			}
-		})
+	for name, partial := range map[string]bool{"complete": false, "partial": true} {
+		b.Run(name, func(b *testing.B) { benchmarkMerge(b, packetQueue(), train, partial) })
 	}
 }

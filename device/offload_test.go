@@ -41,16 +41,20 @@ func checkStreams(t *testing.T, ethernet, trusting bool) {
 			t.Errorf("drops %v", d)
 		}
 	}
-	q := p.there.Queues()[0]
-	q.mu.Lock()
-	merged := q.merged[0]
-	q.mu.Unlock()
-	if strings.Contains(p.here.Features(), "tso4") && (p.longest.Load() < 20 || !merged) {
+	if merged := mergedTCP(p.there); strings.Contains(p.here.Features(), "tso4") && (p.longest.Load() < 20 || !merged) {
 		t.Errorf("longest train %d, TCP merged %v: offloads did nothing", p.longest.Load(), merged)
 	}
 	if n := p.partial.Load(); trusting && n < p.packets.Load()*9/10 || !trusting && n != 0 {
 		t.Errorf("%d of %d packets were partial", n, p.packets.Load())
 	}
+}
+
+// mergedTCP: its first queue has written merged packets of TCP.
+func mergedTCP(t *TUN) bool {
+	q := t.Queues()[0]
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.merged[0]
 }
 
 func TestStreamsArriveWholeWithoutSomeOffloads(t *testing.T) {
@@ -280,9 +284,20 @@ func TestBigSuperPacketIsReadInSeveralTrains(t *testing.T) {
 }
 
 func TestOffloadedReadAndWriteDoNotAllocate(t *testing.T) {
+	for _, ethernet := range []bool{false, true} {
+		t.Run(fmt.Sprintf("ethernet=%v", ethernet), func(t *testing.T) { checkAllocations(t, ethernet) })
+	}
+}
+
+func checkAllocations(t *testing.T, ethernet bool) {
 	privateNetwork(t)
-	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true})
+	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true, Ethernet: ethernet})
 	addressed(t, tun)
+	var front []byte
+	if ethernet {
+		neighbour(t, "t0", "10.9.8.2")
+		front = slices.Concat(link(t, "t0").Attrs().HardwareAddr, []byte{2, 0, 0, 0, 0, 2, 8, 0})
+	}
 	q := tun.Queues()[0]
 	c := sender(t, "10.9.8.2:9")
 	if err := setUDP(c, unix.UDP_SEGMENT, 1000); err != nil {
@@ -295,10 +310,11 @@ func TestOffloadedReadAndWriteDoNotAllocate(t *testing.T) {
 		_, _ = unix.Write(int(fd), payload)
 		return true
 	}
-	out := stream{size: 1300, payload: make([]byte, 39000), flags: tcpACK, ttl: 64}.packets()
-	for _, p := range out {
+	var out [][]byte
+	for _, p := range (stream{size: 1300, payload: make([]byte, 39000), flags: tcpACK, ttl: 64}.packets()) {
 		p[19] = 99 // no host, which answers nothing
 		repair(p)
+		out = append(out, slices.Concat(front, p))
 	}
 	for _, trusting := range []bool{false, true} {
 		writing := slices.Repeat([]bool{trusting}, len(out))

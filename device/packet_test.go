@@ -189,7 +189,7 @@ func mergeAll(packets [][]byte) (headers []virtioHeader, merged [][]byte) {
 // mergeSome is mergeAll of packets of which some may be partial. Those that
 // can't be are left out.
 func mergeSome(packets [][]byte, partial []bool) (headers []virtioHeader, merged [][]byte) {
-	return mergeBy(&Queue{virtio: true, wanted: true, mergeTCP: true, mergeUDP: true}, packets, partial)
+	return mergeBy(packetQueue(), packets, partial)
 }
 
 func mergeBy(q *Queue, packets [][]byte, partial []bool) (headers []virtioHeader, merged [][]byte) {

@@ -2,7 +2,6 @@ package device
 
 import (
 	"bytes"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -55,65 +54,9 @@ func FuzzPartialPacketsAreMergedToWhatASplitGivesBack(f *testing.F) {
 // packets: complete ones untouched, wrong sums and all, partial ones with the
 // right sum, and those left out that can't be partial.
 func checkPartialMerge(t *testing.T, r *rand.Rand) {
-	var train [][]byte
-	for range 1 + r.IntN(4) {
-		train = append(train, randomStream(r).packets()...)
-	}
-	for range r.IntN(10) {
-		train = damage(r, train)
-	}
-	partial, all := make([]bool, len(train)), r.IntN(2) == 0
-	var want [][]byte
-	for i, p := range train {
-		train[i] = bytes.Clone(p)
-		if partial[i] = all || r.IntN(8) == 0; !partial[i] {
-			want = append(want, bytes.Clone(p))
-			continue
-		}
-		if start, field, ok := plainRule(p); ok {
-			binary.BigEndian.PutUint16(train[i][field:], uint16(r.IntN(3)*0x7fff))
-			p = bytes.Clone(p)
-			plainComplete(p, start, field)
-			want = append(want, p)
-		}
-	}
-	headers, merged := mergeSome(train, partial)
-	var got [][]byte
-	for i, p := range merged {
-		switch h := headers[i]; {
-		case h.gsoType != 0:
-			segments, ok := splitAll(h, p)
-			if !ok {
-				t.Fatalf("can't be split again: %+v", h)
-			}
-			for k, p := range segments {
-				if p[0] == 0x45 && p[6]&0x40 != 0 && len(got)+k < len(want) {
-					// The ID of a packet that may not be fragmented means nothing.
-					copy(p[4:6], want[len(got)+k][4:6])
-					repair(p)
-				}
-			}
-			got = append(got, segments...)
-			continue
-		case h.partial():
-			// What a kernel does, knowing nothing but the header.
-			at := int(h.csumStart + h.csumOffset)
-			v := ^plainSum(p[h.csumStart:])
-			if v == 0 && h.csumOffset == 6 {
-				v = 0xffff
-			}
-			binary.BigEndian.PutUint16(p[at:], v)
-		}
-		got = append(got, p)
-	}
-	if len(got) != len(want) {
-		t.Fatalf("%d packets became %d, want %d", len(train), len(got), len(want))
-	}
-	for i := range got {
-		if d := difference(got[i], want[i]); d != "" {
-			t.Fatalf("packet %d: %s", i, d)
-		}
-	}
+	train := damagedTrain(r)
+	partial, want := carriedPackets.marked(r, train)
+	carriedPackets.checkRoundTrip(t, train, partial, want)
 }
 
 func FuzzAPacketIsPartialByTheRuleOrNotAtAll(f *testing.F) {
@@ -128,43 +71,22 @@ func FuzzAPacketIsPartialByTheRuleOrNotAtAll(f *testing.F) {
 			return
 		}
 		h, p := decodeVirtio(b), b[virtioSize:]
-		start, field, ok := plainRule(p)
 
 		// Read: the kernel's header must say the same, and the sum be begun.
 		h.gsoType = 0
-		begun := bytes.Clone(p)
-		if ok {
-			seal(begun, start, field-start == 6, false)
-		}
-		want := ok && h.flags&1 != 0 && int(h.csumStart) == start && int(h.csumStart+h.csumOffset) == field && int(h.csumOffset) < 20 &&
-			sameSum(binary.BigEndian.Uint16(p[field:]), binary.BigEndian.Uint16(begun[field:])) &&
-			(field-start == 16 || p[start+2] != 0 || p[start+3] != 67 && p[start+3] != 68)
+		want := readsPartial(h, p, 0)
 		if got, partial, q := take(h, p); partial != want {
 			t.Fatalf("read: partial %v, want %v: %+v, % x", partial, want, h, p)
 		} else if partial {
 			first, rest := q.first[0], q.rest[0]
 			q.Complete(first, rest)
+			start, field, _ := plainRule(p)
 			plainComplete(got, start, field)
 			if d := difference(join(q.first, q.rest, 0), got); d != "" {
 				t.Fatalf("completed: %s", d)
 			}
 		}
-
-		// Write: whatever the field holds, and no other byte changes.
-		out := bytes.Clone(p)
-		h, err := (&Queue{virtio: true, wanted: true}).single(out, true)
-		if (err == nil) != ok {
-			t.Fatalf("written: %v, may be partial: %v: % x", err, ok, p)
-		}
-		if ok {
-			copy(p[field:], begun[field:field+2])
-			if h != (virtioHeader{flags: 1, csumStart: uint16(start), csumOffset: uint16(field - start)}) {
-				t.Fatalf("written with %+v", h)
-			}
-		}
-		if d := difference(out, p); d != "" {
-			t.Fatalf("written: %s", d)
-		}
+		checkPartialWrite(t, packetQueue(), p, 0)
 	})
 }
 

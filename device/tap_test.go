@@ -103,61 +103,8 @@ func TestStreamsOfBridgedHostsArriveWhole(t *testing.T) {
 		if n := p.sumErrors(t, host); n != 0 {
 			t.Errorf("trusting %v: %d wrong checksums", trusting, n)
 		}
-		q := p.here.Queues()[0]
-		q.mu.Lock()
-		merged := q.merged[0]
-		q.mu.Unlock()
-		if !merged {
+		if !mergedTCP(p.here) {
 			t.Error("nothing was merged")
-		}
-	}
-}
-
-func TestFramesAreReadAndWrittenWithoutAllocation(t *testing.T) {
-	privateNetwork(t)
-	tun := openTUN(t, Options{Name: "t0", MTU: 1420, Offload: true, Ethernet: true})
-	addressed(t, tun)
-	neighbour(t, "t0", "10.9.8.2")
-	q, c := tun.Queues()[0], sender(t, "10.9.8.2:9")
-	if err := setUDP(c, unix.UDP_SEGMENT, 1000); err != nil {
-		t.Skipf("needs UDP_SEGMENT: Linux 4.18 (%v)", err)
-	}
-	raw, err := c.SyscallConn()
-	must(t, err)
-	payload := make([]byte, 30000)
-	send := func(fd uintptr) bool {
-		_, _ = unix.Write(int(fd), payload)
-		return true
-	}
-	front := slices.Concat(link(t, "t0").Attrs().HardwareAddr, []byte{2, 0, 0, 0, 0, 2, 8, 0})
-	var out [][]byte
-	for _, p := range (stream{size: 1300, payload: make([]byte, 39000), flags: tcpACK, ttl: 64}.packets()) {
-		p[19] = 99 // no host, which answers nothing
-		repair(p)
-		out = append(out, slices.Concat(front, p))
-	}
-	for _, trusting := range []bool{false, true} {
-		writing := slices.Repeat([]bool{trusting}, len(out))
-		n := testing.AllocsPerRun(200, func() {
-			_ = raw.Write(send)
-			first, rest, partial, err := q.Read()
-			if err != nil || len(first) != 30 || !partial[0] {
-				t.Fatal(len(first), partial, err)
-			}
-			if !trusting {
-				for i := range first {
-					q.Complete(first[i], rest[i])
-				}
-			}
-			if err := q.Write(out, writing); err != nil {
-				t.Fatal(err)
-			}
-			if err := q.Write(out[:1], writing); err != nil {
-				t.Fatal(err)
-			}
-		})
-		if n != 0 {
-			t.Errorf("trusting %v: %v allocations per train", trusting, n)
 		}
 	}
 }

@@ -19,7 +19,7 @@ var mayImport = map[string][]string{
 	"stunnel/crypto":                  {"stunnel/crypto/chachapoly"},
 	"stunnel/crypto/chachapoly":       {},
 	"stunnel/device":                  {},
-	"stunnel/device/netconf":          {"stunnel/device/netconf/dns", "stunnel/device/netconf/statedir"},
+	"stunnel/device/netconf":          {"stunnel/device/netconf/dns", "stunnel/device/netconf/ruleset", "stunnel/device/netconf/statedir"},
 	"stunnel/device/netconf/dns":      {"stunnel/device/netconf/statedir"},
 	"stunnel/device/capture":          {},
 	"stunnel/device/netconf/ruleset":  {},
@@ -34,7 +34,7 @@ var mayImport = map[string][]string{
 	"stunnel/cmd/internal/conf/nearest": {},
 	"stunnel/cmd/internal/control":      {"stunnel/crypto", "stunnel/transport"},
 	"stunnel/cmd/internal/doctor":       {"stunnel/cmd/internal/conf", "stunnel/device/netconf", "stunnel/device/netconf/ruleset", "stunnel/transport"},
-	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/device/netconf/dns", "stunnel/device/netconf/statedir", "stunnel/device/capture",
+	"stunnel/cmd/stunnel": {"stunnel/crypto", "stunnel/crypto/chachapoly", "stunnel/device", "stunnel/device/netconf", "stunnel/device/netconf/dns", "stunnel/device/netconf/ruleset", "stunnel/device/netconf/statedir", "stunnel/device/capture",
 		"stunnel/transport", "stunnel/transport/socket", "stunnel/cmd/internal/conf", "stunnel/cmd/internal/conf/nearest", "stunnel/cmd/internal/control", "stunnel/cmd/internal/doctor"},
 }
 

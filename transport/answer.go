@@ -67,11 +67,11 @@ func (p *peer) respond(responder *crypto.Responder, length int, from *socket.Pat
 	case !responder.Timestamp().After(p.newestStamp):
 		p.drops.add(dropReplayedInitiation, 1)
 		return nil
-	case now < p.lastAccepted+initiationSpacing:
+	case now < p.lastAccepted[carrierOf(from)]+initiationSpacing:
 		p.drops.add(dropInitiationFlood, 1)
 		return nil
 	}
-	p.newestStamp, p.lastAccepted = responder.Timestamp(), now
+	p.newestStamp, p.lastAccepted[carrierOf(from)] = responder.Timestamp(), now
 	if from.Stream == nil {
 		p.setPath(*from)
 	}

@@ -120,6 +120,9 @@ func (w *ways) begun(now time.Duration, c Transport) {
 		w.tries++
 		w.rounds++
 		w.begunAt = now
+		if w.rounds > 1 {
+			w.miss(c)
+		}
 	}
 	if w.goal == goalRenew && w.tries > renewTries {
 		w.goal = goalReach
@@ -127,6 +130,15 @@ func (w *ways) begun(now time.Duration, c Transport) {
 	if a := &w.attempts[other]; w.goal == goalReach && a.due == never && w.possible(other) && !w.trial.session {
 		a.begin, a.due = 0, now+fallbackAfter
 	}
+}
+
+// miss says that what was tried by c was in vain.
+func (w *ways) miss(c Transport) {
+	miss := act{do: doMiss, by: c}
+	if addresses := w.addresses(c); len(addresses) > 0 { // else the session's connection is all there is
+		miss.to = addresses[w.attempts[c].begin%len(addresses)]
+	}
+	w.acts = append(w.acts, miss)
 }
 
 // renewTries unanswered initiations by the way in use, others are tried.

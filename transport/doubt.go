@@ -14,6 +14,7 @@ type doubt struct {
 	since     time.Duration // when the first was
 	hurry     bool          // there is reason enough for a quick verdict
 	strict    bool          // only an answer ends it: that data comes says nothing of whether ours goes
+	full      bool          // it is about long messages
 	asked     time.Duration // when the peer last asked whether we are there; -never: it has not
 	deaf      time.Duration // until when none arises: this way was taken as there is no better one
 	endurance time.Duration // for how long that will be the next time
@@ -30,10 +31,18 @@ const (
 )
 
 func (d *doubt) begin(now time.Duration, hurry, strict bool) {
-	d.due, d.sent, d.hurry, d.strict = now, 0, hurry, strict
+	d.due, d.sent, d.hurry, d.strict, d.full = now, 0, hurry, strict, false
 }
 
-func (d *doubt) end() { d.due, d.sent, d.hurry, d.strict = never, 0, false, false }
+// insist begins one that only an answer ends, or makes such a one of what there is.
+func (d *doubt) insist(now time.Duration) {
+	if d.due == never {
+		d.begin(now, true, true)
+	}
+	d.strict, d.hurry = true, true
+}
+
+func (d *doubt) end() { d.due, d.sent, d.hurry, d.strict, d.full = never, 0, false, false, false }
 
 // endure lets none arise for a while.
 func (d *doubt) endure(now time.Duration) {
@@ -58,8 +67,8 @@ func (w *ways) questioned(now time.Duration, c Transport) {
 	d := &w.doubt
 	again := d.asked != -never && now-d.asked <= askedAgain
 	d.asked = now
-	if again && w.linked && w.on == c && w.echoes && w.goal != goalReach && !d.strict && now >= d.deaf {
-		d.begin(now, true, true)
+	if again && w.linked && w.on == c && w.echoes && w.goal != goalReach && now >= d.deaf {
+		d.insist(now)
 	}
 }
 
@@ -71,15 +80,24 @@ func (w *ways) despair(now time.Duration, why string) {
 		w.leave(now, why)
 	default:
 		w.doubt.end()
+		w.miss(w.on)
 		w.reach(now, w.on, why)
 	}
 }
 
-// tooNarrow is told that messages come back over UDP, but that it does not carry what any path should.
+// tooNarrow is told that messages come back over UDP, but that it does not carry what any path should. An end that knows no
+// other way begins a handshake, which makes the other end look (responded).
 func (w *ways) tooNarrow(now time.Duration) {
-	if w.linked && w.on == TransportUDP && w.goal != goalReach && w.possible(TransportTCP) && now >= w.doubt.deaf {
-		w.leave(now, fmt.Sprintf("UDP does not carry %d bytes", basePathMTU))
+	if !w.linked || w.on != TransportUDP || w.goal == goalReach || now < w.doubt.deaf {
+		return
 	}
+	why := fmt.Sprintf("UDP does not carry %d bytes", basePathMTU)
+	if w.possible(TransportTCP) {
+		w.leave(now, why)
+		return
+	}
+	w.doubt.endure(now)
+	w.reach(now, TransportUDP, why)
 }
 
 func (w *ways) stepDoubt(now, heard time.Duration) {
@@ -103,6 +121,10 @@ func (w *ways) stepDoubt(now, heard time.Duration) {
 		if d.hurry {
 			d.due = now + echoHurry
 		}
-		w.acts = append(w.acts, act{do: doEcho, by: w.on})
+		do := doEcho
+		if d.full {
+			do = doEchoFull
+		}
+		w.acts = append(w.acts, act{do: do, by: w.on})
 	}
 }

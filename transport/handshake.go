@@ -139,12 +139,9 @@ func (p *peer) initiation(by *socket.Path, now time.Duration) []byte {
 	return msg
 }
 
-// complains says, when something is tried, whether it is time to tell that the peer does not answer. mu is held.
+// complains says, when something is tried again, whether it is time to tell that the peer does not answer. mu is held.
 func (p *peer) complains(now time.Duration) bool {
-	if p.asked == 0 {
-		p.asked = now
-	}
-	silent := !p.complained && now-p.asked >= complainAfter
+	silent := !p.complained && p.asked != 0 && now-p.asked >= complainAfter
 	p.complained = p.complained || silent
 	return silent
 }

@@ -71,7 +71,7 @@ type peer struct {
 	serial       uint64                   // of the newest session
 	lastStamp    crypto.TAI64N            // the newest we sent
 	newestStamp  crypto.TAI64N            // the newest we accepted
-	lastAccepted time.Duration            // when that was
+	lastAccepted [carriers]time.Duration  // when one was by each transport
 	introduced   bool                     // the log has told of a handshake with it
 	asked        time.Duration            // when the first initiation since the last handshake was sent; 0: none
 	complained   bool                     // the log has told that it does not answer
@@ -100,7 +100,7 @@ func newPeer(t *Tunnel, key crypto.PublicKey) *peer {
 	p.timers.check.Store(int64(never))
 	p.ways = newWays(jitter)
 	p.mayInitiate()
-	p.lastAccepted = -never
+	p.lastAccepted = [carriers]time.Duration{-never, -never}
 	return p
 }
 

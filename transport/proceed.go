@@ -81,13 +81,13 @@ func (p *peer) proceed(now time.Duration) {
 		p.ways.renew(now)
 	}
 	var outside []func()
-	before := p.ways.rounds
+	before := p.ways.tries
 	for _, a := range p.ways.step(now, p.watched.heardBy(p.ways.on)) {
 		if do := p.act(a, now); do != nil {
 			outside = append(outside, do)
 		}
 	}
-	if p.ways.rounds > max(before, 1) { // of the first one nobody knows yet
+	if p.ways.tries > max(before, 1) { // of the first one nobody knows yet
 		outside = append(outside, func() { p.tunnel.missed(p.publicKey) })
 	}
 	p.plan(now)
@@ -109,15 +109,16 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 	case doAbandon:
 		p.dropPending(a.by)
 	case doDial:
+		p.asks(now)
 		p.dialTo(a.to, now)
-		silent := p.complains(now)
-		return func() { p.tellSilence(a.to, silent) }
 	case doCancel:
 		p.cancelDials()
 	case doHangUp:
 		p.hangUp()
 	case doEcho:
-		return func() { p.askWhetherAlive(now) }
+		return func() { p.askWhetherAlive(false, now) }
+	case doEchoFull:
+		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
 		return func() {
@@ -143,6 +144,17 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		p.sessions.try(nil, p.dropSession)
 	case doClose:
 		p.closeOthers()
+	case doMiss:
+		silent := p.complains(now)
+		if !a.to.IsValid() {
+			a.to = p.endpoint()
+		}
+		return func() {
+			p.tunnel.missed(p.publicKey)
+			if silent {
+				p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", a.to)
+			}
+		}
 	case doGiveUp:
 		return func() { p.giveUp(now) }
 	}
@@ -161,12 +173,11 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 		return nil // it has just ended
 	case by == nil || by.Remote != a.to:
 		by = &socket.Path{Remote: a.to}
-	case p.ways.tries > 1:
+	case p.ways.rounds > 1:
 		p.clearLocal()
 		by = p.path.Load()
 	}
-	wanted := p.ways.goal != goalNone // else it is a trial, and what it says is nobody's complaint
-	silent := wanted && p.complains(now)
+	p.asks(now)
 	message := p.initiation(by, now)
 	if message == nil {
 		return nil
@@ -174,14 +185,13 @@ func (p *peer) shake(a act, now time.Duration) (send func()) {
 	return func() {
 		p.sendSealed(message, by)
 		p.tunnel.log.Debug("handshake initiation", "peer", p, "endpoint", by.Remote, "transport", a.by)
-		p.tellSilence(by.Remote, silent)
 	}
 }
 
-// tellSilence tells people, once, that what was tried before was not answered.
-func (p *peer) tellSilence(to netip.AddrPort, silent bool) {
-	if silent {
-		p.tunnel.log.Warn("no answer to handshake, still trying", "peer", p, "endpoint", to)
+// asks remembers since when the peer has been tried; a trial does not count. mu is held.
+func (p *peer) asks(now time.Duration) {
+	if p.asked == 0 && p.ways.goal != goalNone {
+		p.asked = now
 	}
 }
 

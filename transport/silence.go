@@ -135,8 +135,8 @@ func (p *peer) listen(now time.Duration) {
 const baseCarries = largeMessage - crypto.TransportOverhead
 
 // askWhetherAlive has the peer answer under the current session: a probe that both ways has the size of what was sent and
-// came lately where that can be asked by UDP, else an echo.
-func (p *peer) askWhetherAlive(now time.Duration) {
+// came lately where that can be asked by UDP, or, full, as much as passes wherever IPv6 does; else an echo.
+func (p *peer) askWhetherAlive(full bool, now time.Duration) {
 	s := p.usable(now)
 	if s == nil {
 		return
@@ -144,6 +144,9 @@ func (p *peer) askWhetherAlive(now time.Duration) {
 	if path := s.way(); path != nil && s.probed() {
 		w := &p.watched
 		size := int(max(w.largest.Load(), w.before.Load())) - crypto.TransportOverhead
+		if full {
+			size = baseCarries
+		}
 		token := extension.Token(rand.Uint64() | 1)
 		w.token.Store(uint64(token))
 		probe := extension.Probe{Token: token, Size: min(max(size, extension.MinProbe), baseCarries), Full: true}

@@ -41,7 +41,7 @@ type ways struct {
 	goal     goal
 	lead     Transport // what is tried first
 	tries    int       // by lead, since somebody last asked
-	rounds   int       // by lead, since the goal was set
+	rounds   int       // the same, since it began
 	reason   string    // why another way is looked for; "": there is none yet, or none is
 	attempts [carriers]attempt
 	spaced   time.Duration    // when the last initiation was sent, by whichever
@@ -104,11 +104,13 @@ const (
 	doCancel                   // end what is being dialled
 	doHangUp                   // close the connection that was dialled last, on which no session lives
 	doEcho                     // have the peer answer, under the current session
+	doEchoFull                 // the same, with as much as any path carries
 	doLeave                    // send no more under the current session; close the connection on which it lives
 	doProbe                    // have the peer answer under the session on trial
 	doAdopt                    // the session on trial becomes the current one
 	doDiscard                  // the session on trial is dropped
 	doClose                    // close the connections on which the current session does not live
+	doMiss                     // say that what was tried before was not answered
 	doGiveUp                   // nobody answers
 )
 
@@ -246,8 +248,8 @@ func (w *ways) reach(now time.Duration, lead Transport, reason string) {
 	if !w.possible(lead) {
 		return
 	}
-	w.goal, w.lead, w.tries, w.rounds, w.reason = goalReach, lead, 0, 0, reason
-	w.begunAt = -never
+	w.goal, w.lead, w.tries, w.reason = goalReach, lead, 0, reason
+	w.rounds, w.begunAt = 0, -never
 	w.trial.under = false // an initiation that was sent for it serves this
 	a := &w.attempts[lead]
 	a.begin, a.due = 0, now
@@ -297,7 +299,19 @@ func (w *ways) confirmed(now time.Duration, c Transport, ours bool) (follow bool
 }
 
 // responded is told of an initiation of the peer's that was answered: the limit is one of handshake messages.
-func (w *ways) responded(now time.Duration, c Transport) { w.attempts[c].sent = now }
+//
+// A peer that wants a new session while the one there is is young does not hear us, or not all. It may be that it knows no
+// other way, and we do.
+func (w *ways) responded(now time.Duration, c Transport) {
+	w.attempts[c].sent = now
+	if w.linked && w.on == c && w.echoes && w.goal == goalNone && now-w.fresh < youngSession && now >= w.doubt.deaf {
+		w.doubt.insist(now)
+		w.doubt.full = true
+	}
+}
+
+// youngSession is for how long a session has certainly not to be renewed.
+const youngSession = RekeyAfterTime - RekeyTimeout
 
 // reasonFor is why c is to be the way.
 func (w *ways) reasonFor(c Transport) string {
@@ -380,6 +394,7 @@ func (w *ways) unlink() {
 func (w *ways) leave(now time.Duration, why string) {
 	left, other := w.on, 1-w.on
 	w.acts = append(w.acts, act{do: doLeave, by: left, why: why})
+	w.miss(left)
 	w.linked = false
 	w.doubt.end()
 	if left == TransportUDP {

@@ -57,7 +57,7 @@ func (n *wires) answer(a act) {
 				}
 			})
 		}
-	case doEcho:
+	case doEcho, doEchoFull:
 		if works() {
 			n.soon(func() { n.heard, w.answered = n.now, n.now })
 		}

@@ -1,76 +1,116 @@
 package main
 
 import (
+	"os"
+	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/google/nftables"
-	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/ruleset"
 )
 
-func ruleOf(exprs ...expr.Any) *nftables.Rule { return &nftables.Rule{Exprs: exprs} }
-
-func chainOf(family nftables.TableFamily, policy nftables.ChainPolicy, rules ...*nftables.Rule) forwardChain {
-	return forwardChain{&nftables.Chain{Name: "FORWARD", Table: &nftables.Table{Name: "filter", Family: family}, Policy: &policy}, rules}
+// withRules has a shell load rules in a fresh network namespace, and reads them there.
+func withRules(t *testing.T, commands string, test func(*ruleset.RuleSet)) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and the namespace with the thread
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			t.Errorf("unshare: %v", err)
+			return
+		}
+		if out, err := exec.Command("sh", "-ec", commands).CombinedOutput(); err != nil {
+			t.Errorf("%s: %v\n%s", commands, err, out)
+			return
+		}
+		rules, err := ruleset.Read()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		test(rules)
+	}()
+	<-done
 }
 
 func TestAChainThatMayDropBridgedFramesIsNamedWithItsRemedy(t *testing.T) {
-	accept, drop := &expr.Verdict{Kind: expr.VerdictAccept}, &expr.Verdict{Kind: expr.VerdictDrop}
-	jump := &expr.Verdict{Kind: expr.VerdictJump, Chain: "DOCKER"}
-	iifname := func(name string) []expr.Any {
-		data := make([]byte, 16)
-		copy(data, name)
-		return []expr.Any{&expr.Meta{Key: expr.MetaKeyIIFNAME, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: data}}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root to make a network namespace: run the tests with sudo")
 	}
-	all := []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables", "bridge-nf-call-arptables"}
-	const (
-		ip, ip6, inet, arp, bridge = nftables.TableFamilyIPv4, nftables.TableFamilyIPv6, nftables.TableFamilyINet,
-			nftables.TableFamilyARP, nftables.TableFamilyBridge
-		dropping, accepting = nftables.ChainPolicyDrop, nftables.ChainPolicyAccept
-	)
+	if _, err := exec.LookPath("nft"); err != nil {
+		t.Skip("needs nft(8), which is not installed: make test installs it as root")
+	}
+	all := []string{"bridge-nf-call-iptables", "bridge-nf-call-ip6tables"}
+	chain := func(family, policy string, rules ...string) string {
+		return "nft 'table " + family + " filter { chain other { accept; }; chain closed { drop; }; chain nothing { }; " +
+			"chain FORWARD { type filter hook forward priority 0; policy " + policy + "; " + strings.Join(append(rules, ""), "; ") + "}; }'"
+	}
+	iptables := func(rule string) string {
+		return "iptables-nft -P FORWARD DROP; iptables-nft -A FORWARD " + rule
+	}
 	for _, c := range []struct {
 		name  string
 		on    []string
-		chain forwardChain
+		rules string
 		want  []string // parts of each warning, separated by |; none: no warning
 	}{
-		{"nothing is called", nil, chainOf(ip, dropping), nil},
-		{"another family's switch", all[1:], chainOf(ip, dropping), nil},
-		{"policy accept", all, chainOf(ip, accepting), nil},
-		{"policy drop, as Docker has it", all, chainOf(ip, dropping, ruleOf(jump)),
+		{"nothing is called", nil, chain("ip", "drop"), nil},
+		{"another family's switch", all[1:], chain("ip", "drop"), nil},
+		{"policy accept", all, chain("ip", "accept"), nil},
+		{"policy drop", all, chain("ip", "drop"),
 			[]string{"policy is drop|sysctl -w net.bridge.bridge-nf-call-iptables=0|nft insert rule ip filter FORWARD iifname br0 oifname br0 accept"}},
-		{"IPv6", all, chainOf(ip6, dropping), []string{"sysctl -w net.bridge.bridge-nf-call-ip6tables=0|ip6 filter FORWARD"}},
-		{"ARP", all, chainOf(arp, dropping), []string{"sysctl -w net.bridge.bridge-nf-call-arptables=0"}},
-		{"both families", all, chainOf(inet, dropping), []string{"bridge-nf-call-iptables=0", "bridge-nf-call-ip6tables=0"}},
-		{"one switch of two", all[:1], chainOf(inet, dropping), []string{"bridge-nf-call-iptables=0"}},
-		{"a bridge's own chain, whatever is called", nil, chainOf(bridge, dropping), []string{"nft insert rule bridge filter FORWARD iifname lan accept|nft insert rule bridge filter FORWARD oifname lan accept"}},
-		{"a bridge's own chain, mended", all, chainOf(bridge, dropping, ruleOf(append(iifname("lan"), accept)...)), nil},
-		{"a last rule that drops", all, chainOf(ip, accepting, ruleOf(&expr.Counter{}, drop)), []string{"a rule of it drops everything"}},
-		{"a last rule that rejects", all, chainOf(ip, accepting, ruleOf(&expr.Log{}, &expr.Reject{})), []string{"a rule of it drops everything"}},
-		{"iptables' REJECT", all, chainOf(ip, accepting, ruleOf(&expr.Counter{}, &expr.Target{Name: "REJECT"})), []string{"a rule of it drops everything"}},
-		{"a rule that drops something else", all, chainOf(ip, accepting, ruleOf(append(iifname("eth0"), drop)...)), nil},
-		{"mended by name", all, chainOf(ip, dropping, ruleOf(append(iifname("br0"), accept)...)), nil},
-		{"mended for another bridge", all, chainOf(ip, dropping, ruleOf(append(iifname("br1"), accept)...)), []string{"policy is drop"}},
-		{"mended by physdev", all, chainOf(ip, dropping, ruleOf(&expr.Match{Name: "physdev"}, &expr.Counter{}, accept)), nil},
-		{"everything is accepted first", all, chainOf(ip, dropping, ruleOf(accept), ruleOf(drop)), nil},
-		{"dropped before it is mended", all, chainOf(ip, accepting, ruleOf(drop), ruleOf(append(iifname("br0"), accept)...)), []string{"drops everything"}},
+		{"policy drop behind a jump that lets nothing pass", all, chain("ip", "drop", "jump nothing"), []string{"policy is drop"}},
+		{"a jump that lets it pass", all, chain("ip", "drop", "jump other"), nil},
+		{"a jump that drops it", all, chain("ip", "accept", "iifname br0 jump closed"), []string{"chain ip filter FORWARD (by drop (handle |insert rule ip filter FORWARD"}},
+		{"a jump for others that drops it", all, chain("ip", "accept", "iifname eth0 jump closed"), nil},
+		{"IPv6", all, chain("ip6", "drop"), []string{"sysctl -w net.bridge.bridge-nf-call-ip6tables=0|ip6 filter FORWARD"}},
+		{"both families", all, chain("inet", "drop"), []string{"bridge-nf-call-iptables=0", "bridge-nf-call-ip6tables=0"}},
+		{"one family of both", all, chain("inet", "accept", "meta nfproto ipv6 drop"), []string{"bridge-nf-call-ip6tables=0"}},
+		{"one switch of two", all[:1], chain("inet", "drop"), []string{"bridge-nf-call-iptables=0"}},
+		{"a bridge's own chain, whatever is called", nil, chain("bridge", "drop"), []string{"nft insert rule bridge filter FORWARD iifname lan accept|nft insert rule bridge filter FORWARD oifname lan accept"}},
+		{"a bridge's own chain, mended", all, chain("bridge", "drop", "iifname lan accept", "oifname lan accept"), nil},
+		{"a bridge's own chain, mended one way", all, chain("bridge", "drop", "iifname lan accept"), []string{"policy is drop"}},
+		{"a bridge's own chain about the bridge", all, chain("bridge", "drop", "iifname br0 accept"), []string{"policy is drop"}},
+		{"a last rule that drops", all, chain("ip", "accept", "counter drop"), []string{"(by drop (handle "}},
+		{"a last rule that rejects", all, chain("ip", "accept", "log reject"), []string{"(by reject (handle "}},
+		{"iptables' REJECT", all[:1], "iptables-nft -A FORWARD -j REJECT", []string{"(by reject (handle "}},
+		{"a rule that drops something else", all, chain("ip", "accept", "iifname eth0 drop"), nil},
+		{"mended by name", all, chain("ip", "drop", "iifname br0 accept"), nil},
+		{"mended for another bridge", all, chain("ip", "drop", "iifname br1 accept"), []string{"policy is drop"}},
+		{"mended by physdev", all[:1], iptables("-m physdev --physdev-is-bridged -j ACCEPT"), nil},
+		{"mended by the port", all[:1], iptables("-m physdev --physdev-in lan -j ACCEPT; iptables-nft -A FORWARD -m physdev --physdev-is-bridged --physdev-out la+ -j ACCEPT"), nil},
+		{"mended by another port", all[:1], iptables("-m physdev --physdev-in eth7 -j ACCEPT"), []string{"policy is drop"}},
+		{"mended by all but another port", all[:1], iptables("-m physdev ! --physdev-in eth7 -j ACCEPT; iptables-nft -A FORWARD -m physdev --physdev-out lan -j ACCEPT"), nil},
+		{"everything is accepted first", all, chain("ip", "drop", "accept", "drop"), nil},
+		{"dropped before it is mended", all, chain("ip", "accept", "drop", "iifname br0 accept"), []string{"(by drop"}},
 	} {
-		on := make(map[string]bool)
-		for _, name := range all {
-			on[name] = slices.Contains(c.on, name)
-		}
-		got := filterWarnings("br0", "lan", on, []forwardChain{c.chain})
-		if len(got) != len(c.want) {
-			t.Errorf("%s: %q", c.name, got)
-			continue
-		}
-		for i, parts := range c.want {
-			for part := range strings.SplitSeq(parts, "|") {
-				if !strings.Contains(got[i], part) {
-					t.Errorf("%s: %q does not say %q", c.name, got[i], part)
-				}
+		t.Run(c.name, func(t *testing.T) {
+			if _, err := exec.LookPath("iptables-nft"); err != nil && strings.Contains(c.rules, "iptables-nft") {
+				t.Skip("needs iptables-nft: apt-get install iptables")
 			}
-		}
+			on := make(map[string]bool)
+			for _, name := range all {
+				on[name] = slices.Contains(c.on, name)
+			}
+			withRules(t, c.rules, func(rules *ruleset.RuleSet) {
+				got := filterWarnings("br0", "lan", on, rules)
+				if len(got) != len(c.want) {
+					t.Errorf("%q", got)
+					return
+				}
+				for i, parts := range c.want {
+					for part := range strings.SplitSeq(parts, "|") {
+						if !strings.Contains(got[i], part) {
+							t.Errorf("%q does not say %q", got[i], part)
+						}
+					}
+				}
+			})
+		})
 	}
 }

@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
-	"slices"
 	"strings"
 
 	"stunnel/device/netconf"
@@ -23,18 +21,27 @@ func (p *plan) gateway() {
 			return err
 		})
 	}
+	if p.file.Interface.Masquerade.On {
+		p.tell("guard", "connections that begin behind %s do not get into %s, nor through this host where it was no router; answers and DNAT pass (nftables: table inet %s)",
+			p.outerText(), p.file.Name, (&netconf.Guard{Interface: p.file.Name}).Table())
+		p.do(func(ctx context.Context, u *upward) error { return u.guardOuter(ctx) })
+	}
+}
+
+// outerText names the outer interfaces, as far as the file tells them.
+func (p *plan) outerText() string {
+	if named := p.file.Interface.Masquerade.Interfaces; len(named) > 0 {
+		return strings.Join(named, ", ")
+	}
+	return "the interfaces of the default routes at that time"
 }
 
 // forward lets the peers out through this host, once all else is there.
 func (p *plan) forward() {
-	in := &p.file.Interface
-	if !in.Masquerade.On {
+	if !p.file.Interface.Masquerade.On {
 		return
 	}
-	outer := "the interfaces of the default routes at that time"
-	if len(in.Masquerade.Interfaces) > 0 {
-		outer = strings.Join(in.Masquerade.Interfaces, ", ")
-	}
+	outer := p.outerText()
 	p.tell("firewall", "where rules of others would drop what %s and %s exchange, rules that let it pass are put in front", p.file.Name, outer)
 	families := "IPv4"
 	if hasIPv6(p.file) {
@@ -58,10 +65,17 @@ func (p *plan) gatewayStep() *netconf.Gateway {
 
 // forward lets packets pass between the tunnel and the outer interfaces: firewalls first, the kernel last.
 func (u *upward) forward(ctx context.Context) error {
-	outer, err := u.outer()
-	if err != nil {
+	if err := u.pass(ctx, u.guard.Outer); err != nil {
 		return err
 	}
+	if legacy := netconf.LegacyTables(); len(legacy) > 0 {
+		u.log.Warn("tables of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
+	}
+	return u.switchOn(ctx, append([]string{u.file.Name}, u.guard.Outer...))
+}
+
+// pass lets what the tunnel and these outer interfaces exchange through the firewalls of others.
+func (u *upward) pass(ctx context.Context, outer []string) error {
 	passage := &netconf.Passage{Interface: u.file.Name, Outer: outer, IPv4: true, IPv6: u.hasIPv6()}
 	if err := u.change(ctx, passage); err != nil {
 		return err
@@ -69,40 +83,26 @@ func (u *upward) forward(ctx context.Context) error {
 	for _, place := range passage.Places {
 		u.log.Info(fmt.Sprintf("firewall: packets are let pass in %s, which would have dropped them", place))
 	}
-	if legacy := netconf.LegacyTables(); len(legacy) > 0 {
-		u.log.Warn("tables of the legacy iptables are in use here, which can't be looked into; if no packets pass: iptables-legacy -L FORWARD -v", "tables", strings.Join(legacy, ", "))
-	}
-	steps, err := u.net.Forwarding(u.file.Name, outer, u.hasIPv6())
+	return nil
+}
+
+// switchOn has these interfaces forward. A switch of ours that the interface has lost with its old self is set again.
+func (u *upward) switchOn(ctx context.Context, interfaces []string) error {
+	steps, err := u.net.Forwarding(u.file.Name, interfaces, u.hasIPv6())
 	if err != nil {
 		return err
 	}
 	for _, s := range steps {
+		if u.switches[s.String()] {
+			if err := s.Make(u.net); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := u.step(ctx, s); err != nil {
 			return err
 		}
+		u.switches[s.String()] = true
 	}
 	return nil
-}
-
-// outer are the interfaces through which what comes from the peers leaves.
-func (u *upward) outer() ([]string, error) {
-	m := &u.file.Interface.Masquerade
-	if len(m.Interfaces) > 0 {
-		for _, name := range m.Interfaces {
-			if _, err := net.InterfaceByName(name); err != nil {
-				return nil, withHint(fmt.Errorf("there is no interface %s, which Masquerade names", name), "ip link lists them; with Masquerade = yes it is that of the default route")
-			}
-		}
-		return m.Interfaces, nil
-	}
-	found, err := u.net.DefaultInterfaces(u.file.Name)
-	if err != nil {
-		return nil, err
-	}
-	if len(found) == 0 {
-		return nil, withHint(fmt.Errorf("there is no default route, whose interface would be the way out for Masquerade = yes"), "Masquerade = eth0 (its name) needs none")
-	}
-	slices.Sort(found)
-	u.log.Info("gateway: the way out is through " + strings.Join(found, ", "))
-	return found, nil
 }

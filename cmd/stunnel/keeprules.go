@@ -11,38 +11,44 @@ import (
 
 // keepRules sees to it, while the tunnel runs, that its rules do what they did when it came up: those that others remove are put
 // back (`wg-quick down` removes all that look like its own), and what tunnels of other programs seal that come up later is
-// exempted. The same of its nft tables, a kill switch above all, which go with all others when a firewall is loaded anew. Nobody else
-// uses the journal until letRulesGo.
+// exempted. The same of its nft tables, a kill switch above all, which go with all others when a firewall is loaded anew. And a
+// gateway's outer interfaces may come anew, or be others. Nobody else uses the journal until letRulesGo.
 func (u *upward) keepRules() error {
 	if len(u.rules)+len(u.tables) == 0 {
 		return nil
 	}
-	rules, err := netconf.RuleChanges()
-	if err != nil {
-		return err
-	}
-	tables, err := netconf.TableChanges()
-	if err != nil {
-		rules.Close()
-		return err
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	var keeping sync.WaitGroup
-	keep := func(changes *netconf.Changes, mend func()) {
+	u.letRulesGo = func() { stop(); keeping.Wait() }
+	var one sync.Mutex // mends at a time: they share the journal and the tables
+	keep := func(listen func() (*netconf.Changes, error), mend func(context.Context)) error {
+		changes, err := listen()
+		if err != nil {
+			return err
+		}
+		mendOne := func() {
+			one.Lock()
+			defer one.Unlock()
+			mend(ctx)
+		}
 		keeping.Go(func() {
-			mend() // what has happened since they were made
-			if err := changes.Follow(ctx, mend); err != nil {
+			mendOne() // what has happened since they were made
+			if err := changes.Follow(ctx, mendOne); err != nil {
 				u.log.Error("the rules of this tunnel are not watched any more", "error", err)
 			}
 		})
+		return nil
 	}
-	keep(rules, func() { u.mendRules(ctx) })
-	keep(tables, u.mendTables)
-	u.letRulesGo = func() { stop(); keeping.Wait() }
-	return nil
+	if err := errors.Join(keep(netconf.RuleChanges, u.mendRules), keep(netconf.TableChanges, u.mendTables)); err != nil {
+		return err
+	}
+	if u.guard == nil {
+		return nil
+	}
+	return keep(netconf.WayChanges, u.followOuter)
 }
 
-func (u *upward) mendTables() {
+func (u *upward) mendTables(context.Context) {
 	restored, err := u.net.RestoreTables(u.tables)
 	for _, t := range restored {
 		u.log.Warn(fmt.Sprintf("somebody has removed this tunnel's nft table inet %s, which is put back", t.Table()))

@@ -130,6 +130,10 @@ type upward struct {
 	letRulesGo    func() // nil: they are not kept
 	letNamesGo    func() // nil: there are none
 
+	guard      *netconf.Guard  // of a gateway, with its outer interfaces; nil: it is none
+	outerLinks map[string]int  // what index these had when they were last looked at, 0 for none
+	switches   map[string]bool // steps that had interfaces forward
+
 	lookups *lookups      // of endpoints; set before they are needed
 	ownMark *netconf.Mark // of the tunnel's own packets; nil: it has none
 	locked  bool          // the kill switch stays in force, unless the end is asked for

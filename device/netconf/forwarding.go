@@ -18,23 +18,22 @@ import (
 // ipv6Conf has a directory for each interface.
 const ipv6Conf = "/proc/sys/net/ipv6/conf"
 
-// Forwarding are the steps after which packets pass from name to each of the outer interfaces and back. All of them exist.
+// Forwarding are the steps after which the interfaces forward what comes in by them, for the tunnel name. All of them exist.
 //
 // What counts is where a packet comes in. So IPv4 needs no more than conf.IF.forwarding of these interfaces, and not
 // ip_forward, which would make of all others a router too. IPv6 has such a switch, force_forwarding, from Linux 6.17 on.
 // Before, there is only one for all interfaces, and with that on the kernel no longer believes router advertisements, and
 // removes the default route that came from them, except where accept_ra is 2.
-func (h *Handle) Forwarding(name string, outer []string, ipv6 bool) ([]Step, error) {
+func (h *Handle) Forwarding(name string, interfaces []string, ipv6 bool) ([]Step, error) {
 	var steps []Step
-	all := append([]string{name}, outer...)
-	for _, i := range all {
+	for _, i := range interfaces {
 		steps = append(steps, &Sysctl{Key: "net/ipv4/conf/" + i + "/forwarding", Value: "1", For: name})
 	}
 	if _, err := os.Stat(ipv6Conf); err != nil || !ipv6 {
 		return steps, nil
 	}
 	if _, err := os.Stat(filepath.Join(ipv6Conf, "all/force_forwarding")); err == nil {
-		for _, i := range all {
+		for _, i := range interfaces {
 			steps = append(steps, &Sysctl{Key: "net/ipv6/conf/" + i + "/force_forwarding", Value: "1", For: name})
 		}
 		return steps, nil

@@ -102,7 +102,7 @@ func TestForwardingIsSwitchedOnWhereItIsNeededAndNowhereElse(t *testing.T) {
 	inNamespace(t, func(h host) {
 		h.veth("eth1", 1500)
 		before := h.switches()
-		steps, err := h.Forwarding("tun0", []string{"eth0"}, true)
+		steps, err := h.Forwarding("tun0", []string{"tun0", "eth0"}, true)
 		h.must(nil, err)
 		j := h.NewJournal("tun0")
 		h.doAll(j, steps)
@@ -149,7 +149,7 @@ func TestTwoGatewaysShareTheirOuterInterfaceInAllOrders(t *testing.T) {
 						h.must(nil, journals[order[i]].Undo())
 						delete(journals, order[i])
 					} else {
-						steps, err := h.Forwarding(name, []string{"eth0"}, !old)
+						steps, err := h.Forwarding(name, []string{name, "eth0"}, !old)
 						h.must(nil, err)
 						if old {
 							steps = append(steps, &RouterIPv6{For: name})
@@ -228,7 +228,7 @@ func TestADefaultRouteFromRouterAdvertisementsOutlivesForwarding(t *testing.T) {
 		}
 
 		// What is done on this kernel.
-		steps, err := h.Forwarding("tun0", []string{"eth0"}, true)
+		steps, err := h.Forwarding("tun0", []string{"tun0", "eth0"}, true)
 		h.must(nil, err)
 		h.doAll(j, steps)
 		h.inject("eth0", unix.ETH_P_IPV6, routerAdvertisement())

@@ -202,7 +202,7 @@ func steps() []Step {
 		&MarkTable{Interface: "tun0", Mark: 51820, Addresses: []netip.Addr{netip.MustParseAddr("10.7.0.1"), netip.MustParseAddr("fd07::1")}},
 		&Rule{IPv6: true, Priority: 1000, Not: true, Mark: 51820, Table: 51820, Suppress: -1},
 		&KillSwitch{Interface: "tun0", Mark: 51820, Allow: prefixes("198.51.100.0/24"), LAN: true},
-		&Gateway{Interface: "tun0", Masquerade: true, MSS: PathMSS}, &RouterIPv6{For: "tun0"},
+		&Gateway{Interface: "tun0", Masquerade: true, MSS: PathMSS}, &Guard{Interface: "tun0", Outer: []string{"eth0"}}, &RouterIPv6{For: "tun0"},
 		&Rule{Priority: 1001, From: netip.MustParsePrefix("10.7.0.1/32"), Table: 7, Suppress: -1}, nameServer("tun0", "10.7.0.53"),
 		&MAC{Interface: "eth0-peer", Address: "fe:00:00:00:00:01"},
 		&Bridge{Name: "br7", For: "tun0"}, &BridgePort{Interface: "eth0-peer", Bridge: "br8"},

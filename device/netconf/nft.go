@@ -20,12 +20,14 @@ var ErrNoNftables = errors.New("this kernel lacks nftables (CONFIG_NF_TABLES, CO
 const nftTime = 5 * time.Second
 
 // nft talks to nf_tables in the Handle's network namespace, over a socket for each call.
-func (h *Handle) nft() (*nftables.Conn, error) {
+func (h *Handle) nft() (*nftables.Conn, error) { return nftables.New(h.nftOptions()...) }
+
+func (h *Handle) nftOptions() []nftables.ConnOption {
 	options := []nftables.ConnOption{nftables.WithSockOptions(func(c *netlink.Conn) error { return c.SetReadDeadline(time.Now().Add(nftTime)) })}
 	if here, err := namespaceID(); err != nil || here != h.netns { // to enter where one is already needs rights, too
 		options = append(options, nftables.WithNetNSFd(int(h.namespace.Fd())))
 	}
-	return nftables.New(options...)
+	return options
 }
 
 // lookTable fails if there is such a table: it is not ours, and we change none of others.

@@ -21,15 +21,29 @@ type nftTable struct {
 // newTable begins a table for both families, in the place of the one of that name if there is one: what the old one has
 // forbidden is never allowed in between.
 func (h *Handle) newTable(name string) (*nftTable, error) {
+	t, err := h.sameTable(name) // else there may be none to delete
+	if err != nil {
+		return nil, err
+	}
+	t.conn.DelTable(t.table)
+	t.conn.AddTable(t.table)
+	return t, nil
+}
+
+// sameTable begins to change the table of that name, which keeps what it has, or a new one if there is none.
+func (h *Handle) sameTable(name string) (*nftTable, error) {
 	c, err := h.nft()
 	if err != nil {
 		return nil, err
 	}
 	t := &nftTable{c, &nftables.Table{Name: name, Family: nftables.TableFamilyINet}}
-	t.conn.AddTable(t.table) // else there may be none to delete
-	t.conn.DelTable(t.table)
 	t.conn.AddTable(t.table)
 	return t, nil
+}
+
+// called adds a chain that others jump to.
+func (t *nftTable) called(name string) *nftables.Chain {
+	return t.conn.AddChain(&nftables.Chain{Name: name, Table: t.table})
 }
 
 // chain adds a base chain.

@@ -12,6 +12,8 @@ import (
 	"github.com/google/nftables/userdata"
 	"github.com/google/nftables/xt"
 	"golang.org/x/sys/unix"
+
+	"stunnel/device/netconf/ruleset"
 )
 
 // dockerChain is where Docker wants the rules of others.
@@ -38,8 +40,10 @@ type Place struct {
 }
 
 func (p Place) String() string {
-	return fmt.Sprintf("table %s %s, chain %s", familyName(nftables.TableFamily(p.Family)), p.Table, p.Chain)
+	return fmt.Sprintf("table %s %s, chain %s", ruleset.FamilyName(nftables.TableFamily(p.Family)), p.Table, p.Chain)
 }
+
+func placeOf(c *nftables.Chain) Place { return Place{byte(c.Table.Family), c.Table.Name, c.Name} }
 
 func (p Place) chain() *nftables.Chain {
 	return &nftables.Chain{Name: p.Chain, Table: &nftables.Table{Name: p.Table, Family: nftables.TableFamily(p.Family)}}
@@ -80,7 +84,7 @@ type BlockedError struct {
 }
 
 func (e *BlockedError) Error() string {
-	return fmt.Sprintf("%s would be dropped by nftables: table %s, chain %s: %s", e.Drop.Way, e.Drop.Table, e.Drop.Chain, e.Drop.Rule)
+	return fmt.Sprintf("%s would be dropped by nftables: %s: %s", e.Drop.Way, placeOf(e.Drop.Chain), e.Drop.Rule)
 }
 
 // Advice says what to do about it.
@@ -100,8 +104,8 @@ func (p *Passage) Look(h *Handle) (done bool, err error) {
 		if remedy := p.remedy(d); remedy != "" {
 			return false, &BlockedError{d, remedy}
 		}
-		place := Place{byte(d.base.Table.Family), d.base.Table.Name, d.base.Name}
-		if d.user {
+		place := placeOf(d.Chain)
+		if slices.Contains(d.Passed, dockerChain) {
 			place.Chain = dockerChain
 		}
 		if !slices.Contains(p.Places, place) {
@@ -113,10 +117,10 @@ func (p *Passage) Look(h *Handle) (done bool, err error) {
 
 // remedy is what has to be done about a chain in which we do not write; "" for others.
 func (p *Passage) remedy(d Drop) string {
-	if other, is := KillSwitchOf(d.base.Table.Name); is {
+	if other, is := KillSwitchOf(d.Chain.Table.Name); is {
 		return fmt.Sprintf("it is the kill switch of %s: stunnel down %s, or stunnel unlock %s lifts it", other, other, other)
 	}
-	if d.base.Table.Name == "firewalld" {
+	if d.Chain.Table.Name == "firewalld" {
 		const command = "firewall-cmd --zone=trusted --add-interface="
 		return fmt.Sprintf("%s%s lets it pass at once, and %s%s --permanent from the next reload on", command, p.Interface, command, p.Interface)
 	}
@@ -146,7 +150,7 @@ func (p *Passage) Make(h *Handle) error {
 	if err != nil || len(drops) == 0 {
 		return err
 	}
-	return &BlockedError{drops[0], "nft -a list chain " + drops[0].Table + " " + drops[0].Chain + " shows it"}
+	return &BlockedError{drops[0], drops[0].By.Command() + " shows it"}
 }
 
 // insert puts a rule first. It has a counter, as those of iptables have.
@@ -161,15 +165,18 @@ func (p *Passage) insert(conn *nftables.Conn, place Place, parts ...[]expr.Any) 
 
 // Undo removes our rules from these chains, each by itself: who has removed one of them, or its table, is not in the way.
 func (p *Passage) Undo(h *Handle) error {
-	there, err := h.readRuleset()
+	conn, err := h.nft()
 	if err != nil {
 		return err
 	}
-	conn := there.conn
+	there, err := conn.ListChains()
+	if err != nil {
+		return refusedByNft("read the rules of nftables", err)
+	}
 	var errs []error
 	for _, place := range p.Places {
 		c := place.chain()
-		if there.chain(c.Table, c.Name) == nil {
+		if !slices.ContainsFunc(there, func(c *nftables.Chain) bool { return placeOf(c) == place }) {
 			continue // it has gone
 		}
 		rules, err := conn.GetRules(c.Table, c)

@@ -58,12 +58,18 @@ func (h *Handle) release(thing, owner string, restore func(original string) erro
 }
 
 // claimed says whether somebody needs thing.
-func (h *Handle) claimed(thing string) (claimed bool, err error) {
+func (h *Handle) claimed(thing string) (bool, error) {
+	_, claimed, err := h.original(thing)
+	return claimed, err
+}
+
+// original is what was there before somebody needed thing; shared: somebody does.
+func (h *Handle) original(thing string) (original string, shared bool, err error) {
 	err = h.changeClaim(thing, func(c *claim) error {
-		claimed = len(c.Owners) > 0
+		original, shared = c.Original, len(c.Owners) > 0
 		return nil
 	})
-	return claimed, err
+	return original, shared, err
 }
 
 // changeClaim reads thing's file, lets change at it, and writes it again unless that failed; one process at a time.

@@ -33,6 +33,7 @@ var kinds = map[string]func() Step{
 	"sysctl":      func() Step { return new(Sysctl) },
 	"kill switch": func() Step { return new(KillSwitch) },
 	"gateway":     func() Step { return new(Gateway) },
+	"guard":       func() Step { return new(Guard) },
 	"passage":     func() Step { return new(Passage) },
 	"ipv6 router": func() Step { return new(RouterIPv6) },
 	"mac":         func() Step { return new(MAC) },

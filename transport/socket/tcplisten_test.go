@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -149,9 +150,7 @@ func TestAMessageThatDoesNotComeToItsEndEndsTheConnection(t *testing.T) {
 		}
 		dialled.conn.Write(framed(make([]byte, 1000))[:500])
 	}()
-	for range 10 {
-		expect(t, collectFrom(t, taken, 1), []string{string(hello)})
-	}
+	expect(t, collectFrom(t, taken, 10), slices.Repeat([]string{string(hello)}, 10))
 	if _, err := taken.Receive(); !errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Errorf("%v", err)
 	}
@@ -266,7 +265,8 @@ func TestAStrangerThatIsJustClosingKeepsNoOtherOpen(t *testing.T) {
 
 func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
 	inNetworkNamespace(t)
-	l := listenTCP(t, Options{})
+	told := make(chan error, 1)
+	l := listenTCP(t, Options{Full: func(why error) { told <- why }})
 	if l.most < 64 || l.most > 1<<31 {
 		t.Errorf("there may be %d connections", l.most)
 	}
@@ -294,6 +294,9 @@ func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
 	}()
 	if _, err := refused.Receive(); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the one that is too many: %v", err)
+	}
+	if why := <-told; !errors.Is(why, errTooMany) {
+		t.Errorf("it was told: %v", why)
 	}
 	taken[1].Close()
 	if err := dial(t, l.at("127.0.0.1"), Options{}).Send(hello, len(hello)); err != nil {

@@ -79,15 +79,23 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 	if dialled.Offer(numbered(sent, 1, size)) {
 		t.Error("a message was sent, and there is no room")
 	}
-	finishing := func() bool {
-		dialled.out.mu.Lock()
-		defer dialled.out.mu.Unlock()
-		return dialled.out.finishing
-	}
-	if !finishing() {
+	if !dialled.isFinishing() {
 		t.Fatal("no message was cut, so nothing is tested")
 	}
-	// All that was taken comes, and nothing else; the message that was cut comes to its end although nobody sends.
+	drain(t, dialled, taken, sent, size)
+}
+
+// isFinishing says whether the rest of a message that was cut waits to be sent.
+func (c *TCP) isFinishing() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.finishing
+}
+
+// drain receives all that a connection that stood still has taken of so many messages, and nothing else may come. The
+// message that was cut comes to its end although nobody sends.
+func drain(t *testing.T, dialled, taken *TCP, sent uint64, size int) {
+	t.Helper()
 	marker := sent + 1
 	next, came, marked := uint64(0), uint64(0), false
 	for {
@@ -105,7 +113,7 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 			}
 			came++
 		}
-		if !finishing() && !marked {
+		if !dialled.isFinishing() && !marked {
 			marked = dialled.Send(numbered(marker, 1, 50), 50) == nil // or there is more to come, and then room
 		}
 	}

@@ -44,8 +44,8 @@ func checkForwarding(m *Machine, t *Tunnel) (found []Finding) {
 	return found
 }
 
-// outerForwarding: answers to what a gateway has sent on come in by its outer interface, and that must forward too. `up` sees to
-// it, but an interface that comes anew (ppp0, a USB stick) begins without, and so does one to which the default route has gone since.
+// outerForwarding: answers to what a gateway has sent on come in by its outer interface, and that must forward too. The
+// tunnel sees to it, also for one that comes anew or that a default route has moved to; but somebody may have switched it off since.
 func (m *Machine) outerForwarding(t *Tunnel) (found []Finding) {
 	if !t.gateway() {
 		return nil
@@ -63,8 +63,8 @@ func (m *Machine) outerForwarding(t *Tunnel) (found []Finding) {
 			ID: "not_forwarding", What: fmt.Sprintf("this is a gateway (Masquerade), and answers that come in by %s are not forwarded", name),
 			Evidence: []Evidence{m.sysctl(key)},
 			Remedies: []Remedy{
-				{"sudo stunnel down " + t.Name, "and up again, which sees to it, for IPv6 too: the interface has come anew since, or the default route leads there since"},
-				{fmt.Sprintf("sudo sysctl -w net.ipv4.conf.%s.forwarding=1", name), "until it comes anew the next time; net.ipv4.ip_forward=1 holds for those that come later as well"},
+				{"sudo stunnel down " + t.Name, "and up again, which sees to it, for IPv6 too: somebody has switched it off since, or the tunnel has failed to (its log says why)"},
+				{fmt.Sprintf("sudo sysctl -w net.ipv4.conf.%s.forwarding=1", name), "until it comes anew the next time"},
 			},
 		})
 	}

@@ -17,49 +17,76 @@ type Verdict struct {
 	By   Place // what drops it
 }
 
+// Drop is one base chain's verdict that a packet is not to pass.
+type Drop struct {
+	Chain  *nftables.Chain // the base chain
+	By     Place           // what drops it
+	Rule   string          // the same, about as nft(8) prints it
+	Sure   bool            // as in Verdict
+	Passed []string        // the chains that the packet came through, the base chain first
+}
+
 // Judge says whether p passes all chains on its way.
 func (rs *RuleSet) Judge(p Packet) Verdict {
-	sure := true
-	var perhaps *Verdict
+	drops, sure := rs.drops(p)
+	for _, d := range drops {
+		if d.Sure {
+			return Verdict{Drops: true, Sure: true, By: d.By}
+		}
+	}
+	if len(drops) > 0 {
+		return Verdict{Drops: true, By: drops[0].By}
+	}
+	return Verdict{Sure: sure}
+}
+
+// Drops says which of the base chains on p's way drop it, each asked as if the others let it pass. A rule that may apply is
+// taken for one that does not: see Sure.
+func (rs *RuleSet) Drops(p Packet) []Drop {
+	drops, _ := rs.drops(p)
+	return drops
+}
+
+// drops also says whether all of it is sure.
+func (rs *RuleSet) drops(p Packet) (found []Drop, sure bool) {
+	sure = true
 	for _, hook := range hooks[p.Way] {
 		for _, c := range rs.bases {
 			if c.hook != hook || !c.sees(p) {
 				continue
 			}
-			j := judge{rules: rs, packet: atHook(p, hook)}
+			j := judge{rules: rs, packet: c.seenBy(p)}
 			decided, by := j.chain(c, 0)
 			p.Mark, p.marked = j.packet.Mark, j.packet.marked
-			drops := decided == dropped || decided == undecided && c.drops
-			switch {
-			case drops && !j.doubt:
-				return Verdict{Drops: true, Sure: true, By: by}
-			case drops && perhaps == nil:
-				perhaps = &Verdict{Drops: true, By: by}
-			}
 			sure = sure && !j.doubt
+			if decided == dropped || decided == undecided && c.drops {
+				found = append(found, Drop{Chain: c.from, By: placeOf(by.chain, by.rule), Rule: by.print(), Sure: !j.doubt, Passed: j.passed})
+			}
 		}
 	}
-	if perhaps != nil {
-		return *perhaps
-	}
-	return Verdict{Sure: sure}
+	return found, sure
 }
 
 // sees: its table has to do with the packet's family.
 func (c *chain) sees(p Packet) bool {
 	switch c.family {
-	case nftables.TableFamilyIPv4:
-		return p.is4()
-	case nftables.TableFamilyIPv6:
-		return !p.is4()
+	case nftables.TableFamilyINet:
+		return p.family() == unix.NFPROTO_IPV4 || p.family() == unix.NFPROTO_IPV6
+	case nftables.TableFamilyBridge:
+		return p.Way == Bridged
 	}
-	return true
+	return p.family() == byte(c.family)
 }
 
-// atHook is p as the chains of that hook see it: before routing nobody knows where it will leave.
-func atHook(p Packet, hook uint32) Packet {
-	if hook == unix.NF_INET_PRE_ROUTING {
+// seenBy is p as a chain sees it: before routing nobody knows where it will leave, and what a bridge lets others' chains see
+// (br_netfilter) comes from the bridge and goes there.
+func (c *chain) seenBy(p Packet) Packet {
+	switch {
+	case c.hook == unix.NF_INET_PRE_ROUTING:
 		p.OutInterface, p.OutIndex = "", 0
+	case p.Way == Bridged && c.family != nftables.TableFamilyBridge:
+		p.inPort, p.outPort = p.InInterface, p.OutInterface
+		p.InInterface, p.OutInterface, p.InIndex, p.OutIndex = p.Bridge, p.Bridge, 0, 0
 	}
 	return p
 }
@@ -78,28 +105,41 @@ type judge struct {
 	rules  *RuleSet
 	packet Packet
 	doubt  bool // a rule that may apply, or may not, would have decided
+	passed []string
+}
+
+// place is a rule, or the end of a chain.
+type place struct {
+	chain *chain
+	rule  *nftables.Rule // nil: the end
 }
 
 // maxDepth is the kernel's NFT_JUMP_STACK_SIZE.
 const maxDepth = 16
 
-func (j *judge) chain(c *chain, depth int) (fate, Place) {
-	for _, r := range c.rules {
+func (j *judge) chain(c *chain, depth int) (fate, place) {
+	j.passed = append(j.passed, c.name)
+	rules, ok := j.rules.rulesOf(c)
+	j.doubt = j.doubt || !ok
+	for _, r := range rules {
 		applies, v := j.rule(c, r)
 		if applies == no || v.kind == proceeds {
 			continue
 		}
-		if applies == maybe || v.kind == unknown {
+		if applies == maybe {
 			j.doubt = true
 			continue
 		}
 		switch v.kind {
 		case accepts:
-			return accepted, Place{}
+			return accepted, place{}
 		case drops:
-			return dropped, placeOf(c, r)
+			return dropped, place{c, r}
 		case returns:
-			return undecided, placeOf(c, nil)
+			return undecided, place{c, nil}
+		case unknown: // whoever decides there, no rule behind it does
+			j.doubt = true
+			return accepted, place{}
 		}
 		to := j.rules.chains[key{c.family, c.table, v.chain}]
 		if to == nil || depth >= maxDepth {
@@ -114,7 +154,7 @@ func (j *judge) chain(c *chain, depth int) (fate, Place) {
 			break
 		}
 	}
-	return undecided, placeOf(c, nil)
+	return undecided, place{c, nil}
 }
 
 // verdict is what a rule does with a packet to which it applies.

@@ -5,9 +5,12 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"golang.org/x/sys/unix"
 )
 
@@ -54,6 +57,7 @@ var (
 		Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("198.51.100.7")}
 	through = Packet{Way: Through, InInterface: "wg0", InIndex: 3, OutInterface: "eth0", OutIndex: 2,
 		Source: netip.MustParseAddr("10.9.0.2"), Destination: netip.MustParseAddr("203.0.113.1")}
+	family6 = Packet{Way: Through, InInterface: "wg0", OutInterface: "eth0", Family: unix.NFPROTO_IPV6}
 	sealed6 = Packet{Way: In, InInterface: "eth0", InIndex: 2, Protocol: unix.IPPROTO_UDP, DestinationPort: 51820,
 		Source: netip.MustParseAddr("2001:db8::7"), Destination: netip.MustParseAddr("2001:db8::1")}
 )
@@ -104,6 +108,9 @@ func TestWhatBecomesOfAPacketIsReadFromTheRules(t *testing.T) {
 		{"an IPv4 rule does not let IPv6 in", input("ip protocol udp accept"), sealed6, drops},
 		{"by the type of the address", input("fib daddr type local udp dport 51820 accept"), sealed, passes},
 		{"within a rate", input("udp dport 51820 limit rate 10/second accept"), sealed, dropsUnsure},
+		{"a packet without addresses is of its family", "table ip6 f { chain c { type filter hook forward priority 0; policy drop\n}; }", family6, drops},
+		{"a packet without addresses has none that match", "table inet f { chain c { type filter hook forward priority 0; policy drop\n ip6 saddr fd00::/8 accept; }; }", family6, dropsUnsure},
+		{"a packet of which the protocol is not known", "table inet f { chain c { type filter hook forward priority 0; policy drop\n udp dport 53 accept; }; }", family6, dropsUnsure},
 		{"a user's packets", input("meta skuid 1000 accept"), sealed, dropsUnsure},
 		{"a reject", input("udp dport 51820 reject\n accept"), sealed, drops},
 		{"counted and logged before", input(`counter log prefix "x" udp dport 51820 counter accept`), sealed, passes},
@@ -162,4 +169,49 @@ func TestWhatDropsAPacketIsNamed(t *testing.T) {
 			t.Errorf("%s, want %s", got, want)
 		}
 	})
+}
+
+func TestEachChainThatDropsIsNamed(t *testing.T) {
+	rules := `table inet first {
+		chain sub { iifname wg0 drop comment "no tunnels here"; }
+		chain skipped { drop; }
+		chain forward { type filter hook forward priority 0; policy accept
+			jump sub; jump skipped; }; }
+	table ip second { chain forward { type filter hook forward priority 10; policy drop
+			ip saddr 10.0.0.0/8 limit rate 1/second accept; }; }
+	table ip third { chain forward { type filter hook forward priority 20; policy drop
+			accept; }; }`
+	withRules(t, rules, func(rs *RuleSet) {
+		got := rs.Drops(through)
+		if len(got) != 2 {
+			t.Errorf("%+v", got)
+			return
+		}
+		if d := got[0]; d.Chain.Table.Name != "first" || d.Chain.Name != "forward" || d.By.Chain != "sub" || !d.Sure || !slices.Equal(d.Passed, []string{"forward", "sub"}) ||
+			!strings.HasPrefix(d.Rule, `iifname "wg0" drop comment "no tunnels here" (handle `) {
+			t.Errorf("%+v", d)
+		}
+		if d := got[1]; d.Chain.Table.Name != "second" || d.By.Handle != 0 || d.Sure || d.Rule != "chain forward { type filter hook forward; policy drop; }" {
+			t.Errorf("%+v", d)
+		}
+	})
+}
+
+// Not every kernel can load such rules.
+func TestWhatAnotherProgramDecidesNoRuleBehindItDoes(t *testing.T) {
+	hook, policy := nftables.ChainHookInput, nftables.ChainPolicyDrop
+	from := &nftables.Chain{Name: "input", Table: &nftables.Table{Name: "t", Family: nftables.TableFamilyINet}, Hooknum: hook, Policy: &policy}
+	for _, rule := range [][]expr.Any{{&expr.Queue{}}, {&expr.Target{Name: "NFQUEUE"}}} {
+		rs := &RuleSet{chains: make(map[key]*chain)}
+		rs.add(from)
+		c := rs.bases[0]
+		c.read, c.rules = true, []*nftables.Rule{{Exprs: rule}, {Exprs: []expr.Any{&expr.Verdict{Kind: expr.VerdictDrop}}}}
+		if v := rs.Judge(sealed); v.Drops || v.Sure {
+			t.Errorf("%T: %+v", rule[0], v)
+		}
+		c.rules[0].Exprs = append([]expr.Any{&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}}}, rule...)
+		if v := rs.Judge(sealed); !v.Drops || !v.Sure {
+			t.Errorf("%T of others' packets: %+v", rule[0], v)
+		}
+	}
 }

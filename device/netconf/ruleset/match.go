@@ -208,7 +208,7 @@ func (m *matcher) within(e *expr.Range) truth {
 }
 
 func (m *matcher) lookup(e *expr.Lookup) (truth, verdict) {
-	s := m.rules.sets[key{m.chain.family, m.chain.table, e.SetName}]
+	s := m.rules.set(m.chain, e.SetName)
 	if s == nil {
 		return maybe, verdict{kind: unknown}
 	}

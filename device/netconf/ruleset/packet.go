@@ -15,6 +15,7 @@ const (
 	In      Way = iota // to a program here
 	Out                // from a program here
 	Through            // forwarded
+	Bridged            // a frame that a bridge forwards
 )
 
 // State is what connection tracking says of a packet.
@@ -29,23 +30,31 @@ const (
 // Packet is what is asked about. What is zero in it is not known, and what hangs on it stays open.
 type Packet struct {
 	Way                         Way
-	InInterface                 string // "": it comes from here
-	OutInterface                string // "": it stays here
+	InInterface                 string // "": it comes from here; of what is Bridged: not known
+	OutInterface                string // "": it stays here; of what is Bridged: not known
 	InIndex, OutIndex           int
-	Source, Destination         netip.Addr // one of them must be known: it tells the family
-	Protocol                    uint8      // as unix.IPPROTO_UDP
+	Bridge                      string // that forwards it, of what is Bridged; the interfaces are its ports then
+	Family                      byte   // unix.NFPROTO_IPV4 or IPV6; not needed where an address is known
+	Source, Destination         netip.Addr
+	Protocol                    uint8 // as unix.IPPROTO_UDP
 	SourcePort, DestinationPort uint16
 	Mark                        uint32 // known always
 	State                       State  // known always
 
-	marked bool // by a rule that may apply, or may not: Mark is not known any more
+	marked          bool   // by a rule that may apply, or may not: Mark is not known any more
+	inPort, outPort string // as seen by a chain to which the interfaces are the bridge; "": not known
 }
 
-func (p *Packet) is4() bool {
-	if p.Source.IsValid() {
-		return p.Source.Unmap().Is4()
+func (p *Packet) family() byte {
+	for _, a := range []netip.Addr{p.Source, p.Destination} {
+		if a.IsValid() && a.Unmap().Is4() {
+			return unix.NFPROTO_IPV4
+		}
+		if a.IsValid() {
+			return unix.NFPROTO_IPV6
+		}
 	}
-	return p.Destination.Unmap().Is4()
+	return p.Family
 }
 
 // octets are bytes of which some are not known.
@@ -64,7 +73,7 @@ func newOctets(n int) octets { return octets{make([]byte, n), make([]bool, n)} }
 
 // network is the IP header.
 func (p *Packet) network() octets {
-	if p.is4() {
+	if p.family() == unix.NFPROTO_IPV4 {
 		h := newOctets(20)
 		h.put(0, []byte{0x45})
 		if p.Protocol != 0 {
@@ -109,24 +118,21 @@ func (p *Packet) meta(key uint32) (value []byte, host, ok bool) {
 	}
 	switch key {
 	case unix.NFT_META_IIFNAME:
-		return interfaceName(p.InInterface), false, true
+		return interfaceName(p.InInterface), false, p.InInterface != "" || p.Way != Bridged
 	case unix.NFT_META_OIFNAME:
-		return interfaceName(p.OutInterface), false, true
+		return interfaceName(p.OutInterface), false, p.OutInterface != "" || p.Way != Bridged
 	case unix.NFT_META_IIF:
-		return number(p.InIndex, p.InIndex != 0 || p.InInterface == "")
+		return number(p.InIndex, p.InIndex != 0 || p.InInterface == "" && p.Way != Bridged)
 	case unix.NFT_META_OIF:
-		return number(p.OutIndex, p.OutIndex != 0 || p.OutInterface == "")
+		return number(p.OutIndex, p.OutIndex != 0 || p.OutInterface == "" && p.Way != Bridged)
 	case unix.NFT_META_MARK:
 		return number(int(p.Mark), !p.marked)
 	case unix.NFT_META_L4PROTO:
 		return []byte{p.Protocol}, false, p.Protocol != 0
 	case unix.NFT_META_NFPROTO:
-		if p.is4() {
-			return []byte{unix.NFPROTO_IPV4}, false, true
-		}
-		return []byte{unix.NFPROTO_IPV6}, false, true
+		return []byte{p.family()}, false, true
 	case unix.NFT_META_PROTOCOL:
-		if p.is4() {
+		if p.family() == unix.NFPROTO_IPV4 {
 			return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IP), false, true
 		}
 		return binary.BigEndian.AppendUint16(nil, unix.ETH_P_IPV6), false, true
