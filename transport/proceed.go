@@ -81,14 +81,10 @@ func (p *peer) proceed(now time.Duration) {
 		p.ways.renew(now)
 	}
 	var outside []func()
-	before := p.ways.tries
 	for _, a := range p.ways.step(now, p.watched.heardBy(p.ways.on)) {
 		if do := p.act(a, now); do != nil {
 			outside = append(outside, do)
 		}
-	}
-	if p.ways.tries > max(before, 1) { // of the first one nobody knows yet
-		outside = append(outside, func() { p.tunnel.missed(p.publicKey) })
 	}
 	p.plan(now)
 	p.mu.Unlock()
