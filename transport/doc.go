@@ -17,6 +17,12 @@
 // written, looks once at the queue (Queue.Look) and sends what is there as
 // outbound would: whoever has what the queue gave owns the lane's sealer.
 //
+// # Ways
+//
+// By UDP or by TCP, at which of its addresses: that a peer's ways decide (ways.go), a state machine that is told what
+// happens and says what is to be done. Handshake workers do it (proceed.go). Each connection has a goroutine of its own
+// (streams.go), and so has one that comes about (dials.go).
+//
 // # Lanes
 //
 // A lane is a queue of the device and a socket; all sockets have one port, and
@@ -37,7 +43,7 @@
 //
 //	Tunnel.mu      the configuration; never on the hot path
 //	peer.mu        a peer's handshake state, changes to its session slots
-//	staging.mu     a peer's staged packets, also while they are sent
+//	staging.mu     a peer's staged packets, also while they are sent; of those that are kept (silence.go) first
 //	leaves         registry.mu, indexTable.mu, schedule.mu, initiations.mu,
 //	               streams.mu, reassembly.mu, lane.writing, guard.mu, pathProbes.mu, fitting.mu,
 //	               those of the table of stations (package fdb), and what a Socket

@@ -104,7 +104,7 @@ func (p *peer) wantEcho(s *session, now time.Duration) {
 	}
 }
 
-// sendEcho is the timer's. The timer runs on only if there is traffic.
+// sendEcho is the timer's, which runs on only if there is traffic, and of whoever wants to hear something of the peer.
 func (p *peer) sendEcho(now time.Duration) {
 	if s := p.usable(now); s != nil && s.may(extension.Echo) {
 		p.sendControl(extension.AppendEcho(nil, p.echoes.send(now)), now)

@@ -99,6 +99,15 @@ func (s *pathSearch) isSettled() bool { return s.known && s.ended == s.size }
 // isBelow says whether it has with less than this host's own way takes.
 func (s *pathSearch) isBelow() bool { return s.isSettled() && s.size < s.limit }
 
+// cut is the size that packets are to be cut to. Where even the base is lost, in whole packets that fit it, parts of half
+// that size mostly pass: the search goes no further down, as something else than UDP is what is wanted then.
+func (s *pathSearch) cut() int {
+	if !s.known && s.size <= basePathMTU && s.asked.lost > 0 {
+		return s.size / 2
+	}
+	return s.size
+}
+
 // due is when ask is to be called next. large: packets of more than the base are being
 // sent. never: not before something happens.
 func (s *pathSearch) due(large bool) time.Duration {

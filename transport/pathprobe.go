@@ -21,7 +21,7 @@ const (
 
 	// probesLinger for so long behind the last data, so that a search which has begun
 	// comes to its end. An idle tunnel is silent.
-	probesLinger = 3 * time.Second
+	probesLinger = 5 * time.Second
 )
 
 // pathProbes is the search for what the path to one peer carries, and what it has found.
@@ -96,7 +96,7 @@ func (p *peer) changePath(change func()) {
 	passed, told := o.passes.Load(), o.told.Load()
 	change()
 	s := &o.search
-	carries := s.size - overhead(o.remote)
+	carries := s.cut() - overhead(o.remote)
 	if carries < leastCarried {
 		carries = 0
 	}
@@ -132,7 +132,7 @@ func (p *peer) tellPath(narrow bool, before, now, inside int) {
 	}
 	switch {
 	case narrow:
-		p.tunnel.log.Warn(fmt.Sprintf("packets of %d bytes do not reach the peer by UDP, and shorter ones do: what is long is lost", basePathMTU), "peer", p)
+		p.tunnel.log.Warn(fmt.Sprintf("packets of %d bytes do not reach the peer by UDP, and shorter ones do", basePathMTU), "peer", p)
 	case inside > 0:
 		p.tunnel.log.Info("the path to the peer is narrower than this host's own network", "peer", p, "path_mtu", now, "inside", inside)
 	case now > before:
@@ -182,8 +182,13 @@ func (p *peer) sendProbe(now time.Duration) {
 		return
 	}
 	var token extension.Token
-	size, room, goesOn, elsewhere := 0, overhead(path.Remote.Addr()), false, false
+	size, room := 0, overhead(path.Remote.Addr())
+	var goesOn, elsewhere, lastSize bool
+	trip, _, _ := p.echoes.summary(now)
 	p.changePath(func() {
+		if o.search.roundTrip == 0 { // echoes are answered as probes are
+			o.search.roundTrip = trip
+		}
 		if o.busy.Swap(false) {
 			o.until = now + probesLinger
 		}
@@ -194,6 +199,7 @@ func (p *peer) sendProbe(now time.Duration) {
 		heard := p.rxBytes.Load()
 		token, size = o.search.ask(now, o.large.Load(), heard != o.heard, drawToken)
 		o.heard = heard
+		lastSize = size <= basePathMTU && o.search.asked.lost > 0
 	})
 	if elsewhere { // it has moved since it was measured
 		p.measurePath(path.Remote)
@@ -203,6 +209,9 @@ func (p *peer) sendProbe(now time.Duration) {
 	}
 	if size > room+extension.MinProbe {
 		s.sendExactly(extension.AppendProbe(nil, extension.Probe{Token: token, Size: size - room}), *path, now)
+	}
+	if lastSize { // if that is answered, the path is narrow; else it is dead
+		p.sendEcho(now)
 	}
 	p.armProbe(s, now)
 }

@@ -74,7 +74,7 @@ func TestAPathIsMeasuredOverIPv6Too(t *testing.T) {
 		at := netip.AddrPortFrom(outerAddress6(2), outerPort)
 		a.meetKey(b.public, at, b.inner, b.inner6)
 		b.meet(a, withoutEndpoint)
-		a.stream(b, 1420, 100*time.Millisecond, 20*time.Second)
+		a.stream(b, 1420, 100*time.Millisecond, 12*time.Second) // and no larger one is tried yet
 		a.mustMeasure(b, 1400)
 		for _, s := range w.sightings(w.now()-time.Second, "a", crypto.TypeTransport) {
 			if len(s.data)+48 > 1400 {
@@ -301,23 +301,30 @@ func TestTheDeviceIsToldWhatFitsTheWidestPathOnceAllAreMeasured(t *testing.T) {
 	})
 }
 
-// Short packets pass and long ones never do: it is known that UDP will not do.
+// What is short passes and what is long never does: it is known soon, also at the end that has nothing long to send, and
+// packets of all lengths pass in parts.
 func TestAPathThatIsTooNarrowIsKnownAsThat(t *testing.T) {
 	inExtendedWorld(t, func(w *world) {
 		log := &bytes.Buffer{}
 		w.log = slog.New(slog.NewTextHandler(log, nil))
 		a, b := w.couple()
 		w.narrow(1200)
-		for range 100 {
-			a.say(b, "short")
-			a.device.Inject(a.sized(b, 1420, "long"))
-			w.pass(100 * time.Millisecond)
+		a.say(b, "short")
+		w.pass(5 * time.Second)
+		if n := strings.Count(log.String(), "packets of 1280 bytes do not reach the peer by UDP"); n != 2 {
+			t.Errorf("5 s after the first packet %d of 2 ends know that the path is too narrow", n)
 		}
-		if n := len(b.heard()); n < 100 || a.peer(b.public).PathMTU != 0 {
-			t.Errorf("%d packets came, %d bytes are known to pass", n, a.peer(b.public).PathMTU)
+		b.heard()
+		for length := 1100; length <= 1420; length += 20 {
+			a.device.Inject(a.sized(b, length, "long"))
+			w.pass(10 * time.Millisecond)
 		}
-		if !strings.Contains(log.String(), "packets of 1280 bytes do not reach the peer by UDP") {
-			t.Errorf("the log says\n%s", log)
+		w.pass(time.Second)
+		if n := len(b.heard()); n != 17 || a.peer(b.public).PathMTU != 0 {
+			t.Errorf("%d of 17 packets came, %d bytes are known to pass; drops %v", n, a.peer(b.public).PathMTU, b.peer(a.public).Drops)
+		}
+		if got := a.heard(); len(got) != 0 {
+			t.Errorf("the sender is told %q", got)
 		}
 	})
 }

@@ -79,9 +79,9 @@ func (l *Listener) Port() uint16 { return l.port }
 func (l *Listener) Strangers() uint64 { return l.unknown.Load() }
 
 // Accept waits for a connection. It is to be asked for its First message at once: that must be there, and be admitted,
-// within 5 s. After Close the error is net.ErrClosed, and there are no others: while the kernel gives no connections, since
-// there are too many files or too little memory, the oldest of those that have proved nothing makes room; if there is none
-// Accept says so by Options.Full, and tries again after a moment.
+// within 5 s. After Close the error is net.ErrClosed, and there are no others: while there is no room, since there are too
+// many files or too little memory, the oldest of those that have proved nothing has to go; if there is none Accept says so
+// by Options.Full, and goes on, where the kernel gives nothing after a moment.
 func (l *Listener) Accept() (Stream, error) {
 	for {
 		conn, err := l.listener.AcceptTCP()
@@ -132,29 +132,37 @@ func (l *Listener) take(conn *net.TCPConn) *TCP {
 		return refuse()
 	}
 	c.listener, c.source = l, sourceOf(c.path.Remote.Addr())
-	evicted, ok := l.enter(c)
+	evicted, err := l.enter(c)
 	if evicted != nil {
 		_ = evicted.Close()
 	}
-	if !ok {
+	if errors.Is(err, errTooMany) && l.full != nil {
+		l.full(err)
+	}
+	if err != nil {
 		return refuse()
 	}
 	return c
 }
 
-// enter puts c among the strangers, and says who has to go for it; false: nobody can, or the listener is closed.
-func (l *Listener) enter(c *TCP) (evicted *TCP, ok bool) {
+var errTooMany = errors.New("connections have half of the files that the process may have open")
+
+// enter puts c among the strangers, and says who has to go for it. The error is errTooMany if nobody can, or errClosed.
+func (l *Listener) enter(c *TCP) (evicted *TCP, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	full := l.open >= l.most
 	evicted = l.strangers.crowding(c.source, full)
-	if l.closed || full && evicted == nil {
-		return nil, false
+	switch {
+	case l.closed:
+		return nil, errClosed
+	case full && evicted == nil:
+		return nil, errTooMany
 	}
 	l.strangers.remove(evicted)
 	l.strangers.add(c)
 	l.open++
-	return evicted, true
+	return evicted, nil
 }
 
 // evict closes the oldest stranger; false: there is none.

@@ -265,7 +265,8 @@ func TestAStrangerThatIsJustClosingKeepsNoOtherOpen(t *testing.T) {
 
 func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
 	inNetworkNamespace(t)
-	l := listenTCP(t, Options{})
+	told := make(chan error, 1)
+	l := listenTCP(t, Options{Full: func(why error) { told <- why }})
 	if l.most < 64 || l.most > 1<<31 {
 		t.Errorf("there may be %d connections", l.most)
 	}
@@ -293,6 +294,9 @@ func TestConnectionsAreNotAllThatAProcessMayHave(t *testing.T) {
 	}()
 	if _, err := refused.Receive(); !errors.Is(err, unix.ECONNRESET) {
 		t.Errorf("the one that is too many: %v", err)
+	}
+	if why := <-told; !errors.Is(why, errTooMany) {
+		t.Errorf("it was told: %v", why)
 	}
 	taken[1].Close()
 	if err := dial(t, l.at("127.0.0.1"), Options{}).Send(hello, len(hello)); err != nil {

@@ -79,15 +79,23 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 	if dialled.Offer(numbered(sent, 1, size)) {
 		t.Error("a message was sent, and there is no room")
 	}
-	finishing := func() bool {
-		dialled.out.mu.Lock()
-		defer dialled.out.mu.Unlock()
-		return dialled.out.finishing
-	}
-	if !finishing() {
+	if !dialled.isFinishing() {
 		t.Fatal("no message was cut, so nothing is tested")
 	}
-	// All that was taken comes, and nothing else; the message that was cut comes to its end although nobody sends.
+	drain(t, dialled, taken, sent, size)
+}
+
+// isFinishing says whether the rest of a message that was cut waits to be sent.
+func (c *TCP) isFinishing() bool {
+	c.out.mu.Lock()
+	defer c.out.mu.Unlock()
+	return c.out.finishing
+}
+
+// drain receives all that a connection that stood still has taken of so many messages, and nothing else may come. The
+// message that was cut comes to its end although nobody sends.
+func drain(t *testing.T, dialled, taken *TCP, sent uint64, size int) {
+	t.Helper()
 	marker := sent + 1
 	next, came, marked := uint64(0), uint64(0), false
 	for {
@@ -105,9 +113,48 @@ func TestAConnectionThatStandsStillDropsWholeMessages(t *testing.T) {
 			}
 			came++
 		}
-		if !finishing() && !marked {
+		if !dialled.isFinishing() && !marked {
 			marked = dialled.Send(numbered(marker, 1, 50), 50) == nil // or there is more to come, and then room
 		}
+	}
+}
+
+func TestShortMessagesGetThroughWhereAnotherFillsTheConnection(t *testing.T) {
+	inNetworkNamespace(t)
+	for name, most := range map[string]int{"fast": 0, "slow": -1} {
+		dialled, taken := connected(t, "127.0.0.1")
+		dialled.out.backlog, dialled.patience = known(0), patience
+		const n, size = 40, 1452
+		first := fill(t, dialled, n, size)
+		dialled.out.backlog = known(most)
+		kept, next := 0, first
+		for ; kept < 1000; kept++ {
+			if err := dialled.Send(numbered(next, 1, 100), 100); errors.Is(err, ErrStalled) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			next++
+		}
+		if kept < keptMost/100 || kept == 1000 {
+			t.Errorf("%s: %d short messages were kept", name, kept)
+		}
+		for expected := first; expected < next; {
+			for _, m := range collectFrom(t, taken, 1) {
+				if len(m.data) == size {
+					continue
+				}
+				if got := number(t, []byte(m.data)); got != expected || len(m.data) != 100 {
+					t.Fatalf("%s: %d comes, not %d", name, got, expected)
+				}
+				expected++
+			}
+		}
+		dialled.out.mu.Lock()
+		if dialled.out.kept != 0 || dialled.out.tail != nil {
+			t.Errorf("%s: %d bytes are kept, and all have come", name, dialled.out.kept)
+		}
+		dialled.out.mu.Unlock()
 	}
 }
 
@@ -156,8 +203,9 @@ func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
 		expect(t, collectFrom(t, taken, c.taken), want)
 	}
 	dialled.out.backlog = known(-1)
+	long := make([]byte, shortMessage+1)
 	began := time.Now()
-	if dialled.Offer(hello) || !errors.Is(dialled.Send(hello, len(hello)), ErrStalled) {
+	if dialled.Offer(long) || !errors.Is(dialled.Send(long, len(long)), ErrStalled) {
 		t.Error("a message was taken, and there is no room")
 	}
 	if took := time.Since(began); took >= dialled.patience {
