@@ -12,6 +12,9 @@ import (
 // address over that is still being dialled.
 const dialTimeout = 2 * RekeyTimeout
 
+// maxDials may go on at a time in a tunnel, since each takes a descriptor. Others wait for their turn.
+const maxDials = 1024
+
 // dial is a connection that comes about.
 type dial struct{ cancel context.CancelFunc }
 
@@ -24,15 +27,25 @@ func (p *peer) dialTo(to netip.AddrPort, now time.Duration) {
 		p.ways.undialled(now, to)
 		return
 	}
-	ctx, cancel := context.WithTimeout(c.ended, dialTimeout)
+	ctx, cancel := context.WithCancel(c.ended)
 	d := &dial{cancel}
 	if p.dials == nil {
 		p.dials = make(map[netip.AddrPort]*dial)
 	}
 	p.dials[to] = d
+	turns := c.dials
 	c.running.Go(func() {
 		defer cancel()
-		s, err := t.dialTCP(ctx, to, t.mark.Load())
+		select {
+		case turns <- struct{}{}:
+		case <-ctx.Done():
+			p.undialled(d, to)
+			return
+		}
+		dialling, end := context.WithTimeout(ctx, dialTimeout)
+		s, err := t.dialTCP(dialling, to, t.mark.Load())
+		end()
+		<-turns
 		if err != nil {
 			t.log.Debug("no TCP connection", "peer", p, "endpoint", to, "error", err)
 			p.undialled(d, to)

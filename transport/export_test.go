@@ -37,3 +37,10 @@ func (t *Tunnel) Indices() int {
 	defer t.indices.mu.RUnlock()
 	return len(t.indices.entries)
 }
+
+// Dials is how many connections come about.
+func (t *Tunnel) Dials() int {
+	t.streams.mu.Lock()
+	defer t.streams.mu.Unlock()
+	return len(t.streams.dials)
+}

@@ -19,6 +19,7 @@ type streams struct {
 	mu       sync.Mutex // a leaf; guards what follows
 	listener Listener   // nil: none
 	owners   map[socket.Stream][]*peer
+	dials    chan struct{}   // of which each that is going on has one
 	ended    context.Context // when the tunnel goes down; nil: it is
 	end      context.CancelFunc
 }
@@ -29,6 +30,7 @@ func (c *streams) setUp() {
 	defer c.mu.Unlock()
 	c.ended, c.end = context.WithCancel(context.Background())
 	c.owners = make(map[socket.Stream][]*peer)
+	c.dials = make(chan struct{}, maxDials)
 }
 
 // setDown closes all of them, and the listener.
