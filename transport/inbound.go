@@ -152,7 +152,6 @@ func (r *receiver) accept(s *session, now time.Duration) {
 			confirmed = true
 		}
 		bytes += len(msg)
-		largest = max(largest, len(msg))
 		if s.replay.Newest() == counter {
 			p.move(s, r.from[i])
 		}
@@ -161,9 +160,11 @@ func (r *receiver) accept(s *session, now time.Duration) {
 		case plain[0]>>4 == 0:
 			if r.hear(s, r.from[i], counter, plain, routes, now) {
 				data++
+				largest = max(largest, len(msg))
 			}
 		default:
 			data++
+			largest = max(largest, len(msg))
 			r.admit(s, plain, routes, now)
 		}
 	}

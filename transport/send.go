@@ -147,6 +147,7 @@ func (l *sealer) transmit(s *session, sock Socket) {
 		if size > largeMessage && path.Stream == nil {
 			p.sentLarge()
 		}
+		p.watched.sees(size)
 		p.transmit(sock, rest[:bytes], size, path, whole)
 		rest = rest[bytes:]
 	}
@@ -301,5 +302,4 @@ func (p *peer) transmit(sock Socket, train []byte, size int, path *socket.Path, 
 		return
 	}
 	p.txBytes.Add(uint64(len(train)))
-	p.watched.sees(size)
 }
