@@ -85,19 +85,11 @@ func (w *ways) despair(now time.Duration, why string) {
 	}
 }
 
-// tooNarrow is told that messages come back over UDP, but that it does not carry what any path should. An end that knows no
-// other way begins a handshake, which makes the other end look (responded).
+// tooNarrow is told that messages come back over UDP, but that it does not carry what any path should.
 func (w *ways) tooNarrow(now time.Duration) {
-	if !w.linked || w.on != TransportUDP || w.goal == goalReach || now < w.doubt.deaf {
-		return
+	if w.linked && w.on == TransportUDP && w.goal != goalReach && w.possible(TransportTCP) && now >= w.doubt.deaf {
+		w.leave(now, fmt.Sprintf("UDP does not carry %d bytes", basePathMTU))
 	}
-	why := fmt.Sprintf("UDP does not carry %d bytes", basePathMTU)
-	if w.possible(TransportTCP) {
-		w.leave(now, why)
-		return
-	}
-	w.doubt.endure(now)
-	w.reach(now, TransportUDP, why)
 }
 
 func (w *ways) stepDoubt(now, heard time.Duration) {

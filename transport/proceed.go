@@ -119,10 +119,7 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
-		return func() {
-			p.tunnel.missed(p.publicKey)
-			p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why)
-		}
+		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
 	case doProbe:
 		if s := p.sessions.trial; s != nil {
 			if p.ways.trial.sent == 1 {

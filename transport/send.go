@@ -148,6 +148,7 @@ func (l *sealer) transmit(s *session, sock Socket) (largest int) {
 		if size > largeMessage && path.Stream == nil {
 			p.sentLarge()
 		}
+		p.watched.sees(size)
 		p.transmit(sock, rest[:bytes], size, path, whole)
 		rest = rest[bytes:]
 	}
