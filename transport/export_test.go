@@ -30,3 +30,10 @@ func (p *peer) initiate(now time.Duration) {
 	p.wishes.Or(wishSession)
 	p.proceed(now)
 }
+
+// Indices is how many receiver indices are in use.
+func (t *Tunnel) Indices() int {
+	t.indices.mu.RLock()
+	defer t.indices.mu.RUnlock()
+	return len(t.indices.entries)
+}

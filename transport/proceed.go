@@ -81,10 +81,14 @@ func (p *peer) proceed(now time.Duration) {
 		p.ways.renew(now)
 	}
 	var outside []func()
+	before := p.ways.tries
 	for _, a := range p.ways.step(now, p.watched.heardBy(p.ways.on)) {
 		if do := p.act(a, now); do != nil {
 			outside = append(outside, do)
 		}
+	}
+	if p.ways.tries > max(before, 1) { // of the first one nobody knows yet
+		outside = append(outside, func() { p.tunnel.missed(p.publicKey) })
 	}
 	p.plan(now)
 	p.mu.Unlock()
@@ -117,7 +121,10 @@ func (p *peer) act(a act, now time.Duration) (outside func()) {
 		return func() { p.askWhetherAlive(true, now) }
 	case doLeave:
 		p.leave(a)
-		return func() { p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why) }
+		return func() {
+			p.tunnel.missed(p.publicKey)
+			p.tunnel.log.Debug("a way is left", "peer", p, "transport", a.by, "why", a.why)
+		}
 	case doProbe:
 		if s := p.sessions.trial; s != nil {
 			return func() { p.probe(s, now) }

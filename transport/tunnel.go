@@ -107,7 +107,8 @@ type Options struct {
 	// Fits is called when the paths to all peers that there have been sessions with are measured, and the longest packet
 	// that fits one message to any of them has changed: mtu, in bytes. It must not wait. nil: nobody wants to know.
 	Fits func(mtu int)
-	// Unanswered is told each time that a handshake with a peer has had no answer, until the tunnel gives up or has one.
+	// Unanswered is told when a way to a peer is left as dead, and each time that a handshake has had no answer, until the
+	// tunnel gives up or has one.
 	// It must not block; nil: nobody wants to know.
 	Unanswered func(peer crypto.PublicKey)
 	// Carried is told when a peer's messages go over another transport than before, or over TCP from the beginning. It must

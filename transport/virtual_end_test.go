@@ -36,8 +36,9 @@ type end struct {
 	cancel   context.CancelFunc
 	ended    chan error
 
-	way  atomic.Pointer[func(remote netip.Addr, mark uint32) int] // Options.Way; nil: none is known
-	fits []int                                                    // what Options.Fits was told; guarded by w.mu
+	way    atomic.Pointer[func(remote netip.Addr, mark uint32) int] // Options.Way; nil: none is known
+	fits   []int                                                    // what Options.Fits was told; guarded by w.mu
+	missed atomic.Int32                                             // times that it was told of a peer which does not answer
 }
 
 func outerAddress(n int) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}) }
@@ -86,6 +87,7 @@ func (e *end) start(lanes int) {
 	e.tunnel = transport.New(transport.Options{
 		Queues: queues, Listen: e.listen, ListenTCP: e.listenTCP, Dial: e.dial,
 		Ethernet: e.ethernet, MTU: mtu, Version: version, Log: e.w.log, Fits: e.fit, Way: e.wayTo,
+		Unanswered: func(crypto.PublicKey) { e.missed.Add(1) },
 	})
 	port := uint16(outerPort)
 	e.configure(transport.Config{PrivateKey: &e.private, ListenPort: &port, ListenTCP: &e.portTCP, Peers: e.peers})

@@ -245,6 +245,35 @@ func withEndpoints(to ...netip.AddrPort) func(*transport.PeerConfig) {
 	return func(c *transport.PeerConfig) { c.Endpoint, c.Endpoints = nil, &to }
 }
 
+func TestANewAddressIsTriedAtOnceWhereTheOldOneIsSilent(t *testing.T) {
+	dead := netip.AddrPortFrom(outerAddress(77), outerPort)
+	for _, by := range []transport.Transport{transport.TransportUDP, transport.TransportTCP} {
+		t.Run(by.String(), func(t *testing.T) {
+			inWorld(t, func(w *world) {
+				a, b := w.end("a", 1), w.end("b", 2)
+				b.listensTCP()
+				a.meet(b, withEndpoints(dead), withTransport(by))
+				b.meet(a, withoutEndpoint)
+				a.say(b, "first")
+				w.pass(transport.RekeyTimeout - time.Second)
+				if n := a.missed.Load(); n != 0 {
+					t.Errorf("it is missed %d times before it could have answered", n)
+				}
+				w.pass(2 * time.Second)
+				if n := a.missed.Load(); n != 1 {
+					t.Errorf("it is missed %d times", n)
+				}
+				a.configure(transport.Config{Peers: []transport.PeerConfig{{PublicKey: b.public, UpdateOnly: true, Endpoints: &[]netip.AddrPort{b.outer}}}})
+				w.pass(600*time.Millisecond + 5*latency)
+				b.mustHear("first")
+				if at := a.peer(b.public).Endpoint; at != b.outer {
+					t.Errorf("endpoint %v", at)
+				}
+			})
+		})
+	}
+}
+
 func TestTheEndpointThatAnswersIsUsed(t *testing.T) {
 	dead := netip.AddrPortFrom(outerAddress(77), outerPort)
 	for _, by := range []transport.Transport{transport.TransportUDP, transport.TransportTCP} {

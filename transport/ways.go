@@ -145,6 +145,7 @@ func (w *ways) configure(now time.Duration, t Transport, udp, tcp []netip.AddrPo
 	case len(tcp) == 0:
 		tcp = udp
 	}
+	news := [...]bool{TransportUDP: isNew(udp, w.udp), TransportTCP: isNew(tcp, w.tcp)}
 	w.transport, w.udp, w.tcp = t, alternate(udp), alternate(tcp)
 	if !w.possible(TransportTCP) {
 		w.stop(TransportTCP)
@@ -162,6 +163,23 @@ func (w *ways) configure(now time.Duration, t Transport, udp, tcp []netip.AddrPo
 	case w.goal == goalReach && !w.possible(w.lead):
 		w.goal = goalNone
 		w.want(now)
+	case w.goal == goalReach:
+		w.widen(now, news)
+	}
+}
+
+// isNew says whether one of addresses was not known.
+func isNew(addresses, known []netip.AddrPort) bool {
+	return slices.ContainsFunc(addresses, func(a netip.AddrPort) bool { return !slices.Contains(known, a) })
+}
+
+// widen has what is being tried tried at new addresses too, without waiting for the next round.
+func (w *ways) widen(now time.Duration, news [carriers]bool) {
+	if a := &w.attempts[TransportUDP]; news[TransportUDP] && a.pending {
+		a.told, a.stagger = 0, now
+	}
+	if a := &w.attempts[TransportTCP]; news[TransportTCP] && len(w.flights) > 0 {
+		a.told, a.stagger = 0, now
 	}
 }
 

@@ -7,20 +7,14 @@ import (
 	"stunnel/cmd/internal/conf"
 	"stunnel/cmd/internal/control"
 	"stunnel/cmd/internal/doctor"
-	"stunnel/transport"
 )
 
 // sharedPort refuses a file whose ports another tunnel of this host has. What cannot be read is in nobody's way: when the
-// ports are opened the kernel has the last word. While the tunnel comes up it is asked when that has refused: two of them
-// that come up at a time would wait for each other's answer.
+// ports are opened the kernel has the last word. No tunnel is asked anything, since one that just comes up may be looking here.
 func sharedPort(f *conf.File) error {
 	in := &f.Interface
 	if in.BindDevice != "" {
 		return nil // two devices may have the same port each
-	}
-	running := otherTunnels(f.Name)
-	if len(running) == 0 {
-		return nil
 	}
 	sockets, err := doctor.ReadSockets()
 	if err != nil {
@@ -29,36 +23,37 @@ func sharedPort(f *conf.File) error {
 	for _, want := range []struct {
 		network, word, key string
 		port               uint16
-		has                func(*transport.Status) uint16
 	}{
-		{"udp", "UDP", "ListenPort", listenPort(in), func(s *transport.Status) uint16 { return s.ListenPort }},
-		{"tcp", "TCP", "ListenTCP", in.ListenTCP, func(s *transport.Status) uint16 { return s.ListenTCP }},
+		{"udp", "UDP", "ListenPort", listenPort(in)},
+		{"tcp", "TCP", "ListenTCP", in.ListenTCP},
 	} {
-		if want.port == 0 || !slices.ContainsFunc(sockets, func(s doctor.Socket) bool { return s.Overlaps(want.network, in.ListenAddress, want.port) }) {
+		i := slices.IndexFunc(sockets, func(s doctor.Socket) bool { return s.Overlaps(want.network, in.ListenAddress, want.port) })
+		if want.port == 0 || i < 0 {
 			continue
 		}
-		i := slices.IndexFunc(running, func(t tunnel) bool { return want.has(&t.status) == want.port })
-		if i < 0 {
-			continue // another program's
+		if name := tunnelOf(sockets[i].PID); name != "" && name != f.Name {
+			return withHint(fmt.Errorf("%s: %s = %d is the %s port of the interface %s, which runs", f.Path, want.key, want.port, want.word, name),
+				fmt.Sprintf("each tunnel needs another %s; or the same one of another ListenAddress each", want.key))
 		}
-		return withHint(fmt.Errorf("%s: %s = %d is the %s port of the interface %s, which runs", f.Path, want.key, want.port, want.word, running[i].name),
-			fmt.Sprintf("each tunnel needs another %s; or the same one of another ListenAddress each", want.key))
 	}
 	return nil
 }
 
-// otherTunnels are those of this network namespace that run and can be asked, but for the one of that name.
-func otherTunnels(name string) (others []tunnel) {
+// tunnelOf is the interface that a process runs; "": it is not known to run one.
+func tunnelOf(pid int) string {
 	names, _ := control.Interfaces() // who can't read them meets none that matter
-	for _, n := range names {
-		if n == name {
+	for _, name := range names {
+		c, err := control.Dial(name)
+		if err != nil {
 			continue
 		}
-		if t, err := ask(n); err == nil && t.elsewhere == 0 {
-			others = append(others, t)
+		owner := c.PID()
+		c.Close()
+		if owner == pid && pid != 0 {
+			return name
 		}
 	}
-	return others
+	return ""
 }
 
 // listenPort is the UDP port that the file names; 0: none.

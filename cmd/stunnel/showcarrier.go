@@ -78,7 +78,7 @@ func carrierText(p *transport.PeerStatus, now time.Time) string {
 }
 
 // tcpRemedy is for UDP that does not get through, where TCP is not tried.
-const tcpRemedy = "EndpointTCP = HOST:PORT in its [Peer] tries TCP too, where the other end has ListenTCP = PORT"
+const tcpRemedy = "Transport = auto in its [Peer], or EndpointTCP = HOST:PORT, tries TCP too, where the other end has ListenTCP = PORT"
 
 // isSilent says whether a peer ought to have answered and has not.
 func isSilent(p *transport.PeerStatus, now time.Time) bool {

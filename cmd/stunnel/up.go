@@ -262,6 +262,10 @@ func (u *upward) open() (err error) {
 	case err != nil:
 		return openHint(err, command)
 	}
+	if err := sharedPort(u.file); err != nil {
+		l.Close()
+		return err
+	}
 	if u.net, err = netconf.New(); err != nil {
 		l.Close()
 		return err

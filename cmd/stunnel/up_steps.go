@@ -114,9 +114,6 @@ func (u *upward) change(ctx context.Context, s netconf.Step) error {
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
-		if shared := sharedPort(u.file); shared != nil {
-			return shared
-		}
 		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another ListenPort")
 	}
 	if err == nil {

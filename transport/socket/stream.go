@@ -14,7 +14,8 @@ type Stream interface {
 	// other end has closed; others end the connection too.
 	Receive() ([]Datagram, error)
 	// Send sends train as messages of size bytes, the last may be shorter, in order. What does not fit into the
-	// connection's small backlog in good time is dropped, whole messages of it, and ErrStalled returned.
+	// connection's small backlog in good time is dropped, whole messages of it, and ErrStalled returned; but for a short
+	// message that is alone, which is kept.
 	Send(train []byte, size int) error
 	// Try is Send that does not wait: what does not fit at once is dropped.
 	Try(train []byte, size int) error

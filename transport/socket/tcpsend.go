@@ -17,12 +17,21 @@ import (
 // goroutine.
 const patience = 10 * time.Millisecond
 
+// A short message that is sent alone is kept where there is no room, up to keptMost bytes of them, and goes before all that
+// is sent later: handshakes and questions whether the peer is alive are short, and a connection that somebody fills must
+// not die of that.
+const (
+	shortMessage = 256
+	keptMost     = 4 << 10
+)
+
 // outflow is the sending side of a connection. A message whose beginning was taken must be written to its end before
 // another one begins, whoever sends it.
 type outflow struct {
 	mu        sync.Mutex
 	backlog   backlog
-	tail      []byte // what has not been taken yet of a message that was cut
+	tail      []byte // what has not been taken yet of a message that was cut, and behind it short ones that are kept
+	kept      int    // bytes of those, until all of tail has been taken
 	stalled   bool   // nothing was taken when Send waited last: it drops at once what is not taken
 	finishing bool   // a goroutine waits to send tail; Send must not wait beside it
 }
@@ -38,6 +47,7 @@ type flow struct {
 	info    unix.TCPInfo
 
 	rest  []byte // messages that have not been taken, the first perhaps in part
+	alone bool   // it is one short message
 	slow  bool   // the connection is: what has no room now is dropped
 	short bool   // and something was
 	size  int
@@ -59,6 +69,7 @@ var flows = sync.Pool{New: func() any {
 func (c *TCP) flow(train []byte, size int) *flow {
 	f := flows.Get().(*flow)
 	f.stream, f.rest, f.size, f.begun, f.taken, f.done, f.slow, f.short, f.errno = c, train, size, 0, 0, false, false, false, 0
+	f.alone = len(train) > 0 && len(train) <= min(size, shortMessage)
 	if len(train) > 0 {
 		binary.BigEndian.PutUint16(f.lengths[0][:], uint16(size))
 		binary.BigEndian.PutUint16(f.lengths[1][:], uint16((len(train)-1)%size+1))
@@ -74,7 +85,7 @@ func (f *flow) putBack() {
 
 // Send sends a train of messages. A size below 1 is the caller's bug and panics.
 //
-// The error is ErrStalled if a part of the train was dropped, or all; ErrTooLong, wrapped, for messages whose length two
+// A short message alone is kept if there is no room for it, within limits. The error is ErrStalled if a part of the train was dropped, or all; ErrTooLong, wrapped, for messages whose length two
 // bytes do not hold; that of a connection that is no more, wrapped; net.ErrClosed after Close.
 func (c *TCP) Send(train []byte, size int) error { return c.sendTrain(train, size, true) }
 
@@ -113,7 +124,7 @@ func (c *TCP) Offer(message []byte) bool {
 func (c *TCP) send(f *flow, mayWait bool) error {
 	o := &c.out
 	err := c.raw.Control(f.try)
-	if err == nil && !f.done && mayWait && !f.slow && !o.finishing && (!o.stalled || f.taken > 0) {
+	if err == nil && !f.done && mayWait && !f.alone && !f.slow && !o.finishing && (!o.stalled || f.taken > 0) {
 		before := f.taken
 		if err = c.conn.SetWriteDeadline(time.Now().Add(c.patience)); err == nil {
 			err = c.raw.Write(f.step)
@@ -131,8 +142,12 @@ func (c *TCP) send(f *flow, mayWait bool) error {
 	case f.errno != 0:
 		return fmt.Errorf("send to %v: %w", c.path.Remote, f.errno)
 	}
-	if f.begun > 0 {
+	switch {
+	case f.begun > 0:
 		o.tail = f.cut()
+	case f.alone && len(f.rest) > 0 && o.kept+len(f.rest) <= keptMost:
+		o.kept += len(f.rest)
+		o.tail = append(o.tail, f.cut()...)
 	}
 	if len(o.tail) > 0 && !o.finishing {
 		o.finishing = true
@@ -163,7 +178,7 @@ func (c *TCP) finish() {
 // begin makes the first attempt. A connection that is slow is given no more messages than may wait. out.mu is held.
 func (f *flow) begin(fd uintptr) {
 	var room int
-	if room, f.slow = f.stream.out.backlog.room(fd, &f.info); f.slow {
+	if room, f.slow = f.stream.out.backlog.room(fd, &f.info); f.slow && !f.alone {
 		most := max(0, (room+f.size-1)/f.size)
 		if n := most * f.size; n < len(f.rest) {
 			f.rest, f.short = f.rest[:n], true
@@ -233,7 +248,7 @@ func (f *flow) took(n int) {
 	o := &f.stream.out
 	if k := min(n, len(o.tail)); k > 0 {
 		if o.tail, n = o.tail[k:], n-k; len(o.tail) == 0 {
-			o.tail = nil
+			o.tail, o.kept = nil, 0
 		}
 	}
 	for f.begun += n; f.begun > 0; {

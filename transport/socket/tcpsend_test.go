@@ -119,6 +119,45 @@ func drain(t *testing.T, dialled, taken *TCP, sent uint64, size int) {
 	}
 }
 
+func TestShortMessagesGetThroughWhereAnotherFillsTheConnection(t *testing.T) {
+	inNetworkNamespace(t)
+	for name, most := range map[string]int{"fast": 0, "slow": -1} {
+		dialled, taken := connected(t, "127.0.0.1")
+		dialled.out.backlog, dialled.patience = known(0), patience
+		const n, size = 40, 1452
+		first := fill(t, dialled, n, size)
+		dialled.out.backlog = known(most)
+		kept, next := 0, first
+		for ; kept < 1000; kept++ {
+			if err := dialled.Send(numbered(next, 1, 100), 100); errors.Is(err, ErrStalled) {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			next++
+		}
+		if kept < keptMost/100 || kept == 1000 {
+			t.Errorf("%s: %d short messages were kept", name, kept)
+		}
+		for expected := first; expected < next; {
+			for _, m := range collectFrom(t, taken, 1) {
+				if len(m.data) == size {
+					continue
+				}
+				if got := number(t, []byte(m.data)); got != expected || len(m.data) != 100 {
+					t.Fatalf("%s: %d comes, not %d", name, got, expected)
+				}
+				expected++
+			}
+		}
+		dialled.out.mu.Lock()
+		if dialled.out.kept != 0 || dialled.out.tail != nil {
+			t.Errorf("%s: %d bytes are kept, and all have come", name, dialled.out.kept)
+		}
+		dialled.out.mu.Unlock()
+	}
+}
+
 func TestTryDoesNotWaitForRoom(t *testing.T) {
 	inNetworkNamespace(t)
 	dialled, taken := connected(t, "127.0.0.1")
@@ -164,8 +203,9 @@ func TestASlowConnectionTakesWhatItSendsInAMoment(t *testing.T) {
 		expect(t, collectFrom(t, taken, c.taken), want)
 	}
 	dialled.out.backlog = known(-1)
+	long := make([]byte, shortMessage+1)
 	began := time.Now()
-	if dialled.Offer(hello) || !errors.Is(dialled.Send(hello, len(hello)), ErrStalled) {
+	if dialled.Offer(long) || !errors.Is(dialled.Send(long, len(long)), ErrStalled) {
 		t.Error("a message was taken, and there is no room")
 	}
 	if took := time.Since(began); took >= dialled.patience {

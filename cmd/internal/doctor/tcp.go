@@ -94,7 +94,7 @@ func (t *Tunnel) readDoors(ctx context.Context, now time.Time) {
 // tcpRemedies are for a peer that is not reached, as far as TCP is concerned; f gets what was tried as evidence.
 func (t *Tunnel) tcpRemedies(f *Finding, p *Peer) (remedies []Remedy) {
 	if t.transport(p) == transport.TransportUDP {
-		return []Remedy{{Why: t.arg() + ": EndpointTCP = HOST:PORT in its [Peer] tries TCP too, if a network on the way blocks UDP; the other end needs ListenTCP = PORT"}}
+		return []Remedy{{Why: t.arg() + ": Transport = auto in its [Peer], or EndpointTCP = HOST:PORT, tries TCP too, if a network on the way blocks UDP; the other end needs ListenTCP = PORT"}}
 	}
 	taken, refused, silent := false, false, false
 	for _, d := range p.Doors {

@@ -24,7 +24,7 @@ func TestWhereNothingGetsThroughTheRemediesGoByWhatTCPDid(t *testing.T) {
 		evidence string
 		remedy   string
 	}{
-		{"UDP alone", transport.TransportUDP, Door{}, "", "EndpointTCP = HOST:PORT in its [Peer] tries TCP too"},
+		{"UDP alone", transport.TransportUDP, Door{}, "", "Transport = auto in its [Peer], or EndpointTCP = HOST:PORT, tries TCP too"},
 		{"TCP is taken", transport.TransportAuto, Door{To: to, Tried: true}, "it is taken", "the keys are wrong"},
 		{"TCP is refused", transport.TransportAuto, Door{To: to, Tried: true, Err: fmt.Errorf("connect: %w", unix.ECONNREFUSED)}, "connection refused", "ListenTCP = PORT; nobody takes"},
 		{"TCP is silent", transport.TransportTCP, Door{To: to, Tried: true, Err: context.DeadlineExceeded}, "deadline", "ListenTCP = 443 at the other end"},
