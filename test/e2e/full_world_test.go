@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 	"strings"
@@ -96,10 +97,17 @@ func (w *fullWorld) carries(i int, when string) {
 	w.noneInside(when)
 }
 
+// received is how many bytes have come out of each server's tunnel: packets, not what two stunnels say to each other.
 func (w *fullWorld) received() (bytes []int) {
 	w.t.Helper()
 	for _, s := range w.servers {
-		bytes = append(bytes, show(w.t, s.Host, "tun0").Interfaces[0].Peers[0].RxBytes)
+		var links []struct {
+			Stats struct{ RX struct{ Bytes int } } `json:"stats64"`
+		}
+		if err := json.Unmarshal([]byte(s.Run("ip", "-j", "-s", "link", "show", "tun0")), &links); err != nil || len(links) != 1 {
+			w.t.Fatalf("the statistics of tun0: %v", err)
+		}
+		bytes = append(bytes, links[0].Stats.RX.Bytes)
 	}
 	return bytes
 }

@@ -1,6 +1,9 @@
 package extension
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"slices"
+)
 
 // A Probe asks whether a message of its size gets through. Its reply tells of it.
 type Probe struct {
@@ -46,7 +49,10 @@ func appendProbe(dst []byte, t ControlType, p Probe, length int) []byte {
 	dst = AppendHeader(dst, KindControl, 0, length-HeaderSize)
 	dst = append(dst, byte(t), flags, byte(p.Size>>8), byte(p.Size))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(p.Token))
-	return append(dst, make([]byte, length-MinProbe)...)
+	end := len(dst) + length - MinProbe
+	dst = slices.Grow(dst, length-MinProbe)
+	clear(dst[len(dst):end])
+	return dst[:end]
 }
 
 // ParseProbe reads the body of a probe. ok is false also for one that is not of the
