@@ -141,7 +141,7 @@ func newWays(jitter func() time.Duration) ways {
 // is patient.
 func (w *ways) want(now time.Duration) {
 	if w.goal == goalReach {
-		w.tries = 0
+		w.tries = min(w.tries, 1) // the newest attempt counts as the first
 		return
 	}
 	lead := w.on

@@ -93,11 +93,14 @@ func (k *KillSwitch) restore(h *Handle) (restored bool, err error) {
 	return !meant, err
 }
 
+// write replaces the rules in chains that stay. With other chains in the place of the old ones a packet that meets both just then
+// can find the rules of neither in force.
 func (k *KillSwitch) write(h *Handle) error {
-	t, err := h.newTable(k.Table())
+	t, err := h.sameTable(k.Table())
 	if err != nil {
 		return err
 	}
+	t.conn.FlushTable(t.table)
 	for _, hook := range []*nftables.ChainHook{nftables.ChainHookOutput, nftables.ChainHookForward} {
 		c := t.chain(hook, nftables.ChainTypeFilter, afterOthers, nftables.ChainPolicyDrop)
 		accept := func(comment string, parts ...[]expr.Any) {

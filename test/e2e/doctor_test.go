@@ -165,7 +165,8 @@ func TestTheDoctorFindsWhatStopsARunningTunnel(t *testing.T) {
 	wide := func(text string) string {
 		return strings.Replace(text, "AllowedIPs = ", "AllowedIPs = 10.50.0.0/16, ", 1)
 	}
-	h.alphaConf = h.File("alpha/tun0.conf", wide(config(h.alphaKeys, innerA, innerA6, h.betaKeys, "beta", innerB, innerB6, outerB+":51820")))
+	text := wide(config(h.alphaKeys, innerA, innerA6, h.betaKeys, "beta", innerB, innerB6, outerB+":51820"))
+	h.alphaConf = h.File("alpha/tun0.conf", strings.Replace(text, "[Interface]\n", "[Interface]\nMTU = 1420\n", 1)) // else it follows
 	up(h.alpha, h.alphaConf)
 	up(h.beta, h.conf)
 	ping(t, h.alpha, innerB, 5)
