@@ -15,6 +15,10 @@ const (
 	echoInterval = 3 * time.Second
 	echoTimeout  = 2 * time.Second
 	echoMemory   = time.Minute
+
+	// echoDelay is between the traffic that wants an echo and that echo, at least: it may be the same moment in which the peer
+	// is found to answer them, and our hello, without which it does not, is just leaving.
+	echoDelay = 50 * time.Millisecond
 )
 
 // echoes are those of the last minute. Its lock is a leaf.
@@ -66,9 +70,9 @@ func (e *echoes) due(now time.Duration) time.Duration {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.ring == nil {
-		return now
+		return now + echoDelay
 	}
-	return max(now, e.last+echoInterval)
+	return max(now+echoDelay, e.last+echoInterval)
 }
 
 // summary tells of those of the last minute whose fate is known.
