@@ -88,8 +88,9 @@ func (p *parser) keyText(read keyReader, at int, key, path string) (text string,
 	return text, true
 }
 
-// keyInPlaceOfName matches a key, whole or without its last character. A file of such a name is reached by ./NAME.
-var keyInPlaceOfName = regexp.MustCompile(`^[A-Za-z0-9+/]{43}=?$`)
+// keyInPlaceOfName matches a name with a key in it, or a key without its last character. A file of the latter name is reached
+// by ./NAME.
+var keyInPlaceOfName = regexp.MustCompile(`^[A-Za-z0-9+/]{43}$|[A-Za-z0-9+/]{43}=`)
 
 // keyFileName takes the name of a key file, but not a key in its place: names are shown in errors.
 func (p *parser) keyFileName(l line, inline string) (name string, ok bool) {
