@@ -70,12 +70,14 @@ func (f *fates) restart(e *end, as transport.Extensions, crash bool) {
 }
 
 func TestWhateverHappenedBothSpeakFiveSecondsAfterTheLossHasEnded(t *testing.T) {
+	t.Parallel()
 	seeds := 40
 	if testing.Short() {
 		seeds = 10
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
 			inExtendedWorld(t, func(w *world) {
 				f := w.fates(uint64(seed))
 				r := f.random
@@ -127,6 +129,7 @@ func TestWhateverHappenedBothSpeakFiveSecondsAfterTheLossHasEnded(t *testing.T) 
 // Where handshakes cross on a network that doubles and reorders, WireGuard loses
 // a packet now and then, and so do we; here only one end begins them.
 func TestRekeysWithExtensionsLoseNothing(t *testing.T) {
+	t.Parallel()
 	for seed := range 5 {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			inExtendedWorld(t, func(w *world) {
@@ -152,6 +155,7 @@ func TestRekeysWithExtensionsLoseNothing(t *testing.T) {
 // What gets lost when a process ends, because the other end does not know, is
 // lost with plain WireGuard just so.
 func TestRestartsWithExtensionsLoseNoMoreThanWireGuard(t *testing.T) {
+	t.Parallel()
 	lost := func(t *testing.T, seed int, speak transport.Extensions) (n int) {
 		inWorld(t, func(w *world) {
 			w.extensions = speak

@@ -11,6 +11,7 @@ import (
 )
 
 func TestBothEndsInitiatingAtOnceLoseNothing(t *testing.T) {
+	t.Parallel()
 	for _, delay := range []time.Duration{0, time.Millisecond, 100 * time.Millisecond, 700 * time.Millisecond} {
 		t.Run(delay.String(), func(t *testing.T) {
 			inWorld(t, func(w *world) {

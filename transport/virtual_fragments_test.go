@@ -129,6 +129,7 @@ func TestEachPacketWaitsForItsFragmentsOnItsOwn(t *testing.T) {
 }
 
 func TestABadLinkCostsPacketsInFragmentsWhatItLosesForHours(t *testing.T) {
+	t.Parallel()
 	for _, loss := range []float64{0, 0.1} {
 		t.Run(fmt.Sprintf("%.0f%%", loss*100), func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -223,6 +223,7 @@ func TestADowngradeIsCountedAndToldAndUndone(t *testing.T) {
 }
 
 func TestAfterARekeyNothingIsLostAndBothStillSpeak(t *testing.T) {
+	t.Parallel()
 	inExtendedWorld(t, func(w *world) {
 		a, b := w.couple()
 		sent, atA, atB := w.chat(a, b, 20*time.Millisecond, 9*time.Minute)

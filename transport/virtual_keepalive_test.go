@@ -187,6 +187,7 @@ func TestSwitchingThePersistentKeepaliveOnSendsOneAtOnceAndOffEndsThem(t *testin
 }
 
 func TestAPersistentKeepaliveKeepsTryingAPeerThatIsAway(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.end("a", 1), w.end("b", 2)
 		b.meet(a, withoutEndpoint)

@@ -126,6 +126,7 @@ func TestATunnelThatWasNeverUpSendsNothing(t *testing.T) {
 }
 
 func TestTwentyEndsTalkToEachOther(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		var ends []*end
 		for k := range 20 {

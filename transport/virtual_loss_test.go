@@ -18,6 +18,7 @@ func bad(loss float64) memnet.Impairment {
 }
 
 func TestABadLinkCostsWhatItLosesAndNoMoreForHours(t *testing.T) {
+	t.Parallel()
 	for _, loss := range []float64{0.01, 0.1, 0.3} {
 		t.Run(fmt.Sprintf("%.0f%%", loss*100), func(t *testing.T) {
 			inWorld(t, func(w *world) {

@@ -14,6 +14,7 @@ import (
 
 // Peers come, go and are cut off, ports, keys and marks change, and connections end, all at the same time and while messages flow.
 func TestPeersFindEachOtherWhateverWasChangedAndLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) { inWorld(t, func(w *world) { stress(w, seed) }) })
 	}

@@ -12,6 +12,7 @@ import (
 )
 
 func TestOnlyTheInitiatorRenewsASessionEvery120Seconds(t *testing.T) {
+	t.Parallel()
 	inWorld(t, func(w *world) {
 		a, b := w.couple()
 		a.say(b, "first")

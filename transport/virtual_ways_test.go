@@ -100,6 +100,7 @@ func TestWhereUDPWorksNobodyConnects(t *testing.T) {
 
 // What the two of a pair of ends do while UDP is cut and comes back.
 func TestUDPThatIsCutInATransferCostsLessThanFiveSecondsAndIsGoneBackTo(t *testing.T) {
+	t.Parallel()
 	cuts := map[string]func(w *world) func(){
 		"all of it":          (*world).noUDP,
 		"its data":           func(w *world) func() { return w.noDataByUDP(0) },

@@ -74,6 +74,7 @@ func findsNothing(t *testing.T, h *lab.Host, args ...string) {
 }
 
 func TestTheDoctorFindsNothingWhereNothingIsWrong(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, "", outerB+":51820") // beta has no endpoint for alpha: it serves
 	findsNothing(t, h.alpha)
 	findsNothing(t, h.alpha, h.alphaConf)
@@ -114,6 +115,7 @@ func cure(t *testing.T, h *lab.Host, arg string, ailments []ailment) {
 }
 
 func TestTheDoctorFindsWhatUpWouldMeet(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, outerA+":51820", outerB+":51820")
 	run := func(args ...string) func() { return func() { h.alpha.Run(args...) } }
 	var other *lab.Process
@@ -161,6 +163,7 @@ func TestTheDoctorFindsWhatUpWouldMeet(t *testing.T) {
 }
 
 func TestTheDoctorFindsWhatStopsARunningTunnel(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, "", outerB+":51820")
 	wide := func(text string) string {
 		return strings.Replace(text, "AllowedIPs = ", "AllowedIPs = 10.50.0.0/16, ", 1)
@@ -288,6 +291,7 @@ func TestTheDoctorTellsWhyAHandshakeIsNotAnswered(t *testing.T) {
 }
 
 func TestTheDoctorFindsAllowedIPsThatLackSome(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, "", outerB+":51820")
 	up(h.alpha, h.alphaConf)
 	up(h.beta, h.conf)
@@ -301,6 +305,7 @@ func TestTheDoctorFindsAllowedIPsThatLackSome(t *testing.T) {
 }
 
 func TestTheDoctorFindsWhoDoesNotForward(t *testing.T) {
+	t.Parallel()
 	h := newTwoHosts(t, "", outerB+":51820") // beta serves; alpha sends it packets for a network behind it
 	wide := strings.Replace(config(h.alphaKeys, innerA, innerA6, h.betaKeys, "beta", innerB, innerB6, outerB+":51820"),
 		"AllowedIPs = ", "AllowedIPs = 10.77.0.0/24, fd77::/64, ", 1)
@@ -332,6 +337,7 @@ func TestTheDoctorFindsWhatAKilledTunnelHasLeft(t *testing.T) {
 }
 
 func TestTheDoctorSeesWhereADefaultRouteLeads(t *testing.T) {
+	t.Parallel()
 	const far = "198.51.100.7" // of beta, behind the router that it is for alpha
 	h := newTwoHosts(t, "", outerB+":51820")
 	h.beta.Address(far+"/32", "lo")

@@ -113,6 +113,7 @@ func TestHostsWithOneFamilyOnly(t *testing.T) {
 }
 
 func TestThreePeersEachWithTheirOwnAddresses(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	lab.Need(t, "ping")
 	hub, keys := l.Host("hub"), newPair(t)

@@ -114,6 +114,7 @@ func TestPersistentInterfaceIsLeftAsFound(t *testing.T) {
 }
 
 func TestBrokenFilesLeaveNothingBehind(t *testing.T) {
+	t.Parallel()
 	l := lab.New(t)
 	host, self, peer := l.Host("host"), newPair(t), newPair(t)
 	good := "[Interface]\nPrivateKey = " + self.private + "\nAddress = 10.9.0.1/24\n"

@@ -176,6 +176,7 @@ func TestInterfaceMovedToAnotherNamespaceWorksOn(t *testing.T) {
 }
 
 func TestWgQuickUsesTheDropIn(t *testing.T) {
+	t.Parallel()
 	lab.Need(t, "wg-quick")
 	if _, err := os.Stat("/sys/module/wireguard"); err == nil {
 		t.Skip("this kernel has WireGuard, so wg-quick does not look for a program")
