@@ -79,13 +79,22 @@ func (w *ways) cancel() {
 	}
 }
 
-// free is from when on an initiation by c may be sent. Each transport has WireGuard's limit of its own. A peer that may
-// be a plain WireGuard has one handshake at a time: a second one would take the first one's place there, so it is sent
-// when the first has had its time.
+// limit is until when WireGuard's limit keeps initiations by c, of which each transport has its own. One that was sent before
+// the network changed has no part in it: where it went nobody may be.
+func (w *ways) limit(c Transport) time.Duration {
+	sent := w.attempts[c].sent
+	if sent < w.changed {
+		sent = -never
+	}
+	return sent + RekeyTimeout
+}
+
+// free is from when on an initiation by c may be sent. A peer that may be a plain WireGuard has one handshake at a time: a
+// second one would take the first one's place there, so it is sent when the first has had its time.
 func (w *ways) free(now time.Duration, c Transport) time.Duration {
 	at := now
-	if a := &w.attempts[c]; a.sent != -never && now < a.sent+RekeyTimeout {
-		at = a.sent + RekeyTimeout + w.jitter()
+	if limit := w.limit(c); now < limit {
+		at = limit + w.jitter()
 	}
 	if w.spaced != -never {
 		at = max(at, w.spaced+attemptSpacing)
@@ -210,8 +219,8 @@ func (w *ways) stepTCP(now time.Duration) {
 			w.initiate(now, TransportTCP, netip.AddrPort{})
 		case !w.possible(TransportTCP):
 			w.stop(TransportTCP)
-		case a.sent != -never && now < a.sent+RekeyTimeout-dialLead:
-			a.due = a.sent + RekeyTimeout - dialLead
+		case now < w.limit(TransportTCP)-dialLead:
+			a.due = w.limit(TransportTCP) - dialLead
 		default:
 			if a.connected { // what has taken the connection does not answer on it
 				w.abandon(TransportTCP)
@@ -291,5 +300,5 @@ func (w *ways) disconnected(now time.Duration) {
 	}
 	a.connected = false
 	w.abandon(TransportTCP)
-	a.due = min(a.due, max(now, a.sent+RekeyTimeout))
+	a.due = min(a.due, max(now, w.limit(TransportTCP)))
 }

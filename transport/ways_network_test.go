@@ -262,6 +262,31 @@ func TestANetworkThatChangedIsTriedAtOnce(t *testing.T) {
 			t.Errorf("it took %v", took)
 		}
 	})
+	t.Run("and nobody has answered on the one before", func(t *testing.T) {
+		r := newRig(t, circumstances{transport: TransportUDP, addresses: 1})
+		initiations := func(change bool) (n int) {
+			for end := r.now + 10*time.Second; r.now < end; r.now += 10 * time.Millisecond {
+				if change {
+					r.w.networkChanged(r.now)
+				}
+				for r.w.next() <= r.now {
+					for _, a := range r.w.step(r.now, r.heard) {
+						if a.do == doInitiate {
+							n++
+						}
+					}
+				}
+			}
+			return n
+		}
+		r.w.want(r.now)
+		if n := initiations(false); n != 2 {
+			t.Errorf("%d initiations in 10 s", n)
+		}
+		if n := initiations(true); n != 10 {
+			t.Errorf("%d initiations in 10 s in which the network changes all the time, want one a second", n)
+		}
+	})
 	t.Run("and a swarm of changes is two", func(t *testing.T) {
 		n := newWires(t, stunnels)
 		n.until(n.is(TransportUDP))

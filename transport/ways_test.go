@@ -139,7 +139,7 @@ func (r *rig) check(a act) {
 		if r.last != -never && r.now-r.last < attemptSpacing {
 			r.fail("an initiation %v after another", r.now-r.last)
 		}
-		if at := r.initiated[a.by]; at != -never && r.now-at < RekeyTimeout {
+		if at := r.initiated[a.by]; at != -never && at >= w.changed && r.now-at < RekeyTimeout {
 			r.fail("an initiation by %v after %v", a.by, r.now-at)
 		}
 		if !w.parallel && r.pending[1-a.by] {

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"stunnel/device/capture"
 )
 
 // What is kept of a name's address is kept for a second, as the tests' name
@@ -135,4 +137,49 @@ func TestATunnelStartsWithoutNamesAndComesUpWithThem(t *testing.T) {
 	begin = time.Now()
 	c.router.Start(tool("tool-dns", nearRouter, "vpn.example.net="+farServer)...).Await("serving")
 	within(t, "first ping once there is a name server", c.firstPing(begin), namesBound)
+}
+
+// A laptop comes to another network: the peer is tried at once, not when the
+// 5 s after the last initiation are over.
+func TestAnotherWayOutIsTriedAtOnce(t *testing.T) {
+	c := newCrossing(t)
+	const other = "192.0.2.3"
+	c.router.Batch("address add " + other + "/24 dev eth0")
+	c.hinder(dropUDP)
+	up(c.server, c.serverFile("", ""))
+	wire := c.client.Capture("eth0")
+	p := up(c.client, c.clientFile("", "Endpoint = "+farServer+":51820\nTransport = udp\nPersistentKeepalive = 25\n"))
+	initiation := func(after time.Time) func(capture.Frame) bool {
+		return func(f capture.Frame) bool {
+			const payload = 14 + 20 + 8 // Ethernet, IPv4, UDP
+			return f.Sent && len(f.Data) == payload+148 && f.Data[payload] == 1 && f.At.After(after)
+		}
+	}
+	lost := wire.Await("an initiation that is dropped", initiation(time.Time{}))
+	c.hinder()
+	changed := time.Now()
+	c.client.Batch("route replace default via " + other)
+	next := wire.Await("an initiation by the other way", initiation(lost.At))
+	p.Await("first handshake")
+	within(t, "initiation after another default route", next.At.Sub(changed), 2*time.Second)
+	within(t, "initiations apart, which are 5 s else", next.At.Sub(lost.At), 4*time.Second)
+}
+
+// And with the tunnel running: it has another address there, and a connection made from the old one is of no use.
+func TestATunnelGoesOnFromAnotherAddress(t *testing.T) {
+	for _, transport := range []string{"udp", "tcp"} {
+		t.Run(transport, func(t *testing.T) {
+			c := newCrossing(t)
+			up(c.server, c.serverFile(takesTCP, ""))
+			up(c.client, c.clientFile("", "Endpoint = "+farServer+":51820\nTransport = "+transport+"\n"))
+			c.firstPing(time.Now())
+			const other = "192.0.2.77"
+			begin := time.Now()
+			c.client.Batch("address del "+nearClient+"/24 dev eth0", "address add "+other+"/24 dev eth0", "route add default via "+nearRouter)
+			within(t, "first ping after another address", c.firstPing(begin), 3*time.Second)
+			if p := showPeer(t, c.server); !strings.HasPrefix(p.Endpoint, other+":") {
+				t.Errorf("the server's endpoint is %s", p.Endpoint)
+			}
+		})
+	}
 }
