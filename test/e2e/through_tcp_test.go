@@ -1,11 +1,15 @@
 package e2e
 
 import (
+	endian "encoding/binary"
 	"fmt"
+	"io"
+	"net"
 	"strings"
 	"testing"
 	"time"
 
+	"stunnel/device/capture"
 	"stunnel/test/lab"
 )
 
@@ -125,5 +129,48 @@ func TestEthernetOverTCP(t *testing.T) {
 		if p := show(t, s.vpn, "lan0").Interfaces[0].Peers[0]; p.Carrier != "tcp" {
 			t.Errorf("%s: %+v", s.vpn.Name, p)
 		}
+	}
+}
+
+// A man on the side holds back a datagram and sends it on a connection of his own. It is delivered, as it is
+// authentic, and that is all: nothing ever goes to him.
+func TestWhoSendsACopyOnAConnectionOfHisOwnGetsNothing(t *testing.T) {
+	c := newCrossing(t)
+	up(c.server, c.serverFile(takesTCP, ""))
+	up(c.client, c.clientFile("", "Endpoint = "+farServer+":51820\n"))
+	c.firstPing(time.Now())
+	before := showPeer(t, c.server)
+	const payload = 14 + 20 + 8 // Ethernet, IPv4, UDP
+	const least, most = 1060, 1120
+	c.hinder(fmt.Sprintf("ip daddr %s meta length %d-%d counter name hit drop", farServer, payload-14+least, payload-14+most))
+	wire := c.client.Capture("eth0")
+	pinging := c.client.Start("ping", "-n", "-c", "1", "-W", "20", "-s", "1000", innerB)
+	held := wire.Await("the datagram with the echo request", func(f capture.Frame) bool {
+		return f.Sent && len(f.Data) >= payload+least && len(f.Data) <= payload+most && f.Data[payload] == 4
+	})
+	var man net.Conn
+	c.router.Do(func() (err error) {
+		man, err = net.Dial("tcp", farServer+":51820")
+		return err
+	})
+	defer man.Close()
+	message := held.Data[payload:]
+	if _, err := man.Write(append(endian.BigEndian.AppendUint16(nil, uint16(len(message))), message...)); err != nil {
+		t.Fatal(err)
+	}
+	if status := pinging.Wait(); status != 0 {
+		t.Error("what the copy carried was not answered")
+	}
+	if c.hits() == 0 {
+		t.Error("the router has held nothing back")
+	}
+	ping(t, c.client, innerB, 3)
+	ping(t, c.server, innerA, 3)
+	if p := showPeer(t, c.server); p.Endpoint != before.Endpoint || p.Carrier != "udp" {
+		t.Errorf("the server's peer is at %s by %s, and was at %s", p.Endpoint, p.Carrier, before.Endpoint)
+	}
+	c.router.Do(func() error { return man.(*net.TCPConn).CloseWrite() })
+	if got, err := io.ReadAll(man); err != nil || len(got) > 0 {
+		t.Errorf("%d bytes came to the man (%v)", len(got), err)
 	}
 }
