@@ -410,6 +410,10 @@ func (t *Tunnel) peerStatus(p *peer) PeerStatus {
 		s.Carrier, s.CarrierWhy = w.on, w.why
 		s.CarrierSince = t.wall().Add(w.since - t.now())
 	}
+	if p.asked != 0 && p.ways.goal != goalNone {
+		heard := max(p.watched.heardBy(TransportUDP), p.watched.heardBy(TransportTCP)) // the old session may work all the same
+		s.UnansweredSince = t.wall().Add(max(p.asked, heard) - t.now())
+	}
 	h := &p.hellos
 	s.Extensions, s.Refused, s.Downgrades, s.Goodbye = p.extensions(), h.refused, h.lapses, h.goodbye
 	switch {

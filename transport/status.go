@@ -89,6 +89,10 @@ type PeerStatus struct {
 	// zero time: there has been none.
 	LastHandshake time.Time
 
+	// UnansweredSince is since when handshakes are tried and nothing has come, by the wall clock; the zero time: none is being
+	// tried.
+	UnansweredSince time.Time
+
 	// TxBytes and RxBytes count whole UDP payloads, sent and received, of
 	// authenticated messages: handshakes and keepalives too.
 	TxBytes, RxBytes uint64
@@ -135,4 +139,10 @@ type PeerStatus struct {
 
 	// Drops counts this peer's dropped packets, as Status.Drops does.
 	Drops map[string]uint64
+}
+
+// Silent says whether the peer ought to have answered by now and has not: handshakes were tried for 10 s. One that has said that
+// it goes down is not.
+func (s *PeerStatus) Silent(now time.Time) bool {
+	return s.Goodbye.IsZero() && !s.UnansweredSince.IsZero() && now.Sub(s.UnansweredSince) >= complainAfter
 }

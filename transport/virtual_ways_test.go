@@ -435,3 +435,45 @@ func TestAWayThatIsCutInOneDirectionIsFoundWhoeverHasSomethingToSay(t *testing.T
 		})
 	}
 }
+
+func TestWhoeverIsTriedInVainIsShownAsSilent(t *testing.T) {
+	inExtendedWorld(t, func(w *world) {
+		a, b := w.couple()
+		w.chat(a, b, time.Second, 20*time.Second)
+		says := func(seconds int) {
+			for range seconds {
+				a.say(b, "something")
+				w.pass(time.Second)
+			}
+		}
+		is := func(when string, silent bool) {
+			t.Helper()
+			s := a.peer(b.public)
+			if got := s.Silent(time.Now()); got != silent {
+				t.Errorf("%s: silent %v since %v, want %v; it is %v", when, got, s.UnansweredSince, silent, time.Now())
+			}
+		}
+		is("with a session", false)
+		again := w.noUDP()
+		cut := time.Now()
+		says(9)
+		is("cut 9 s ago", false)
+		says(9)
+		is("cut 18 s ago", true)
+		if since := a.peer(b.public).UnansweredSince; since.Before(cut) || since.After(cut.Add(5*time.Second)) {
+			t.Errorf("since %v, and it was cut at %v", since, cut)
+		}
+		again()
+		b.say(a, "under the session that there is")
+		w.pass(2 * latency)
+		is("not cut any more", false)
+		says(7)
+		if since := a.peer(b.public).UnansweredSince; !since.IsZero() {
+			t.Errorf("since %v, after a handshake", since)
+		}
+		w.noUDP()
+		says(3)
+		w.pass(10 * time.Minute)
+		is("at rest", false)
+	})
+}

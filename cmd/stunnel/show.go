@@ -265,8 +265,11 @@ func handshakeText(p transport.PeerStatus, now time.Time) string {
 	switch age := now.Sub(p.LastHandshake); {
 	case !p.LastHandshake.IsZero():
 		text := ago(age)
-		// With a keepalive something is always sent, so that an old session is followed by a new one.
-		if p.PersistentKeepalive != 0 && age > transport.RejectAfterTime+transport.RekeyTimeout {
+		switch {
+		case p.Silent(now):
+			text += "; a new one has had no answer, tried first " + ago(now.Sub(p.UnansweredSince))
+		case p.PersistentKeepalive != 0 && age > transport.RejectAfterTime+transport.RekeyTimeout:
+			// With a keepalive something is always sent, so that an old session is followed by a new one.
 			text += "; that session is over, and there is no new one"
 		}
 		return text

@@ -48,6 +48,10 @@ func shown(t *testing.T) ([]tunnel, showOptions) {
 				},
 				{PublicKey: crypto.PublicKey{2}, Endpoint: netip.MustParseAddrPort("[fe80::1%eth0]:51820")},
 				{
+					Name: "cut off", PublicKey: crypto.PublicKey{7}, Endpoint: netip.MustParseAddrPort("192.0.2.12:51820"), TxBytes: 4 << 20,
+					LastHandshake: now.Add(-time.Minute), UnansweredSince: now.Add(-12 * time.Second), CarrierSince: now.Add(-time.Hour),
+				},
+				{
 					Name: "silent", PublicKey: crypto.PublicKey{4}, Endpoint: netip.MustParseAddrPort("192.0.2.8:51820"), TxBytes: 148,
 					Extensions: transport.ExtensionsRequired,
 				},

@@ -85,7 +85,7 @@ func isSilent(p *transport.PeerStatus, now time.Time) bool {
 	switch {
 	case !p.Endpoint.IsValid() || !p.Goodbye.IsZero() || p.TxBytes == 0:
 		return false
-	case p.LastHandshake.IsZero():
+	case p.LastHandshake.IsZero(), p.Silent(now):
 		return true
 	}
 	return p.PersistentKeepalive != 0 && now.Sub(p.LastHandshake) > transport.RejectAfterTime+transport.RekeyTimeout

@@ -28,7 +28,8 @@ Of a peer:
    null if the program does not tell), carrier ("udp" or "tcp"; null if there is no session), carrier_since (RFC 3339
    in UTC), carrier_since_seconds_ago, carrier_why (for people, or ""), path_mtu (the largest packet outside that is known
    to reach it, in bytes; null if that is not measured), allowed_ips, latest_handshake (RFC 3339 in UTC, null if never),
-   latest_handshake_seconds_ago, rx_bytes, tx_bytes, persistent_keepalive_seconds (0 is off),
+   latest_handshake_seconds_ago, unanswered_since (since when handshakes are tried in vain, RFC 3339 in UTC; null if none
+   is being tried), unanswered_since_seconds_ago, rx_bytes, tx_bytes, persistent_keepalive_seconds (0 is off),
    extensions ("off", "auto" or "required"; null if the program does not tell), software ("stunnel" and its
    version, or "wireguard" if it announces nothing; "" if not known), announced (the extensions that it takes),
    refused (why extensions are not spoken with it, or ""), downgrades (how often it spoke extensions and then no
@@ -79,6 +80,8 @@ type jsonPeer struct {
 	AllowedIPs          []string          `json:"allowed_ips"`
 	LatestHandshake     *string           `json:"latest_handshake"`
 	LatestHandshakeAgo  *float64          `json:"latest_handshake_seconds_ago"`
+	UnansweredSince     *string           `json:"unanswered_since"`
+	UnansweredSinceAgo  *float64          `json:"unanswered_since_seconds_ago"`
 	RxBytes             uint64            `json:"rx_bytes"`
 	TxBytes             uint64            `json:"tx_bytes"`
 	PersistentKeepalive int64             `json:"persistent_keepalive_seconds"`
@@ -187,6 +190,7 @@ func peerJSON(p transport.PeerStatus, o showOptions) jsonPeer {
 		j.Endpoint = &endpoint
 	}
 	j.LatestHandshake, j.LatestHandshakeAgo = timeJSON(p.LastHandshake, o.now)
+	j.UnansweredSince, j.UnansweredSinceAgo = timeJSON(p.UnansweredSince, o.now)
 	if !p.CarrierSince.IsZero() {
 		carrier := p.Carrier.String()
 		j.Carrier = &carrier

@@ -75,6 +75,32 @@ func TestUpSaysWhichLineIsMissingWhereUDPIsDropped(t *testing.T) {
 	}
 }
 
+// A tunnel that has worked, too, tells what is wrong a moment later, and what mends it.
+func TestShowAndTheDoctorSayThatAPeerHasFallenSilent(t *testing.T) {
+	c := newCrossing(t)
+	up(c.server, c.serverFile(takesTCP, ""))
+	a := up(c.client, c.clientFile("", "Endpoint = "+farServer+":51820\n"))
+	c.firstPing(time.Now())
+	const says, line, finding = "a new one has had no answer", "EndpointTCP = ", "no_handshake"
+	if out := c.client.Run(binary, "show", "tun0"); strings.Contains(out, says) || strings.Contains(out, line) {
+		t.Errorf("show says of a tunnel that works:\n%s", out)
+	}
+	c.hinder(dropUDP)
+	c.client.Start("ping", "-n", "-i", "0.5", innerB)
+	a.Await("no answer to handshake")
+	if out := c.client.Run(binary, "show", "tun0"); !strings.Contains(out, says) || !strings.Contains(out, line) {
+		t.Errorf("show does not say it:\n%s", out)
+	}
+	if out, err := c.client.Try(binary, "doctor", "tun0"); err == nil || !strings.Contains(out, finding) || !strings.Contains(out, line) {
+		t.Errorf("the doctor does not say it (%v):\n%s", err, out)
+	}
+	c.hinder()
+	c.firstPing(time.Now())
+	if out := c.client.Run(binary, "show", "tun0"); strings.Contains(out, says) || strings.Contains(out, line) {
+		t.Errorf("show says of a tunnel that works again:\n%s", out)
+	}
+}
+
 func TestUDPIsCutInMidDownloadAndAllowedAgain(t *testing.T) {
 	for _, w := range []struct {
 		name string

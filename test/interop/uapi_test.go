@@ -47,7 +47,7 @@ func answer(t *testing.T, r *bufio.Reader) string {
 // know.
 var extra = []string{"mtu=", "up=", "name=", "drop_", "offload_", "lanes=", "trusted_checksums=", "extensions=", "software=", "announced=",
 	"refused=", "downgrades=", "goodbye_", "round_trip_", "echoes_", "listen_tcp=", "streams=", "strangers=", "transport=", "endpoints=",
-	"endpoints_tcp=", "carrier=", "carrier_", "path_mtu="}
+	"endpoints_tcp=", "carrier=", "carrier_", "unanswered_", "path_mtu="}
 
 // uapiTold is the answer to a get, but for what only we tell, in an order that
 // both sides share.

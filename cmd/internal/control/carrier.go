@@ -62,6 +62,10 @@ func appendCarrier(b []byte, p *transport.PeerStatus) []byte {
 	if p.CarrierWhy != "" {
 		b = appendText(b, "carrier_why=", escapeName(p.CarrierWhy))
 	}
+	if sec := p.UnansweredSince.Unix(); sec >= 0 {
+		b = appendNumber(b, "unanswered_time_sec=", uint64(sec))
+		b = appendNumber(b, "unanswered_time_nsec=", uint64(p.UnansweredSince.Nanosecond()))
+	}
 	if p.PathMTU > 0 {
 		b = appendNumber(b, "path_mtu=", uint64(p.PathMTU))
 	}
@@ -90,6 +94,12 @@ func (p *statusParser) carrierLine(peer *transport.PeerStatus, key, value string
 		peer.CarrierSince = p.carrier.time()
 	case "carrier_why":
 		peer.CarrierWhy, err = unescapeName(value)
+	case "unanswered_time_sec":
+		err = p.unanswered.setSec(value)
+		peer.UnansweredSince = p.unanswered.time()
+	case "unanswered_time_nsec":
+		err = p.unanswered.setNsec(value)
+		peer.UnansweredSince = p.unanswered.time()
 	case "path_mtu":
 		n, err = parseNumber(value, 31)
 		peer.PathMTU = int(n)

@@ -40,6 +40,7 @@
 //	carrier=tcp                   without the line: udp
 //	carrier_time_sec=N, carrier_time_nsec=N
 //	carrier_why=TEXT
+//	unanswered_time_sec=N, unanswered_time_nsec=N
 //	path_mtu=N
 //	extensions=off|required       without the line: auto
 //	software=TEXT                 "wireguard", or "stunnel" and its version

@@ -153,7 +153,8 @@ func fullStatus() transport.Status {
 				Endpoints:    []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:4500"), netip.MustParseAddrPort("[fe80::1%a=b]:4500")},
 				EndpointsTCP: []netip.AddrPort{netip.MustParseAddrPort("192.0.2.7:443")}, Transport: transport.TransportAuto,
 				Carrier: transport.TransportTCP, CarrierSince: time.Unix(1700000007, 5), CarrierWhy: "UDP = 100 % dead", PathMTU: 1280,
-				Downgrades: 3, RoundTrip: 310 * time.Microsecond, EchoesSent: 20, EchoesLost: 1,
+				UnansweredSince: time.Unix(1700000008, 6),
+				Downgrades:      3, RoundTrip: 310 * time.Microsecond, EchoesSent: 20, EchoesLost: 1,
 				Drops: map[string]uint64{"replayed": 2},
 			},
 			{

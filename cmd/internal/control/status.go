@@ -52,9 +52,10 @@ func readStatus(br *bufio.Reader) (transport.Status, error) {
 
 // statusParser takes the lines of a get's reply one by one.
 type statusParser struct {
-	status                      transport.Status
-	errno                       int    // -1: not seen
-	handshake, goodbye, carrier moment // of the last peer
+	status transport.Status
+	errno  int // -1: not seen
+
+	handshake, goodbye, carrier, unanswered moment // of the last peer
 }
 
 func (p *statusParser) line(key, value string) (err error) {
@@ -65,7 +66,7 @@ func (p *statusParser) line(key, value string) (err error) {
 		var public crypto.PublicKey
 		if public, err = crypto.ParsePublicKeyHex(value); err == nil {
 			p.status.Peers = append(p.status.Peers, transport.PeerStatus{PublicKey: public})
-			p.handshake, p.goodbye, p.carrier = moment{}, moment{}, moment{}
+			p.handshake, p.goodbye, p.carrier, p.unanswered = moment{}, moment{}, moment{}, moment{}
 		}
 	case len(p.status.Peers) > 0:
 		err = p.peerLine(&p.status.Peers[len(p.status.Peers)-1], key, value)

@@ -253,6 +253,10 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		{"our own address among a peer's", func(m *Machine, x *Tunnel) { x.Peers[0].AllowedIPs = []netip.Prefix{prefix("10.20.0.2/32")} }, []string{"own_address_allowed"}},
 		{"a handshake without an answer", silent, []string{"no_handshake"}},
 		{"a session that is over", func(m *Machine, x *Tunnel) { status(m, x).LastHandshake = now.Add(-10 * time.Minute) }, []string{"no_handshake"}},
+		{"a session that gets no successor", func(m *Machine, x *Tunnel) {
+			status(m, x).PersistentKeepalive, status(m, x).UnansweredSince = 0, now.Add(-11*time.Second)
+		}, []string{"no_handshake"}},
+		{"a handshake that is under way", func(m *Machine, x *Tunnel) { status(m, x).UnansweredSince = now.Add(-9 * time.Second) }, nil},
 		{"a tunnel at rest", func(m *Machine, x *Tunnel) {
 			status(m, x).LastHandshake, status(m, x).PersistentKeepalive = now.Add(-10*time.Minute), 0
 		}, nil},

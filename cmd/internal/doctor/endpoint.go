@@ -133,6 +133,8 @@ func (p *Peer) unanswered(now time.Time) bool {
 		return false
 	case s.LastHandshake.IsZero():
 		return s.TxBytes != 0 || s.Drops["no_handshake"] != 0 // nothing is sent before there is a TCP connection
+	case s.Silent(now):
+		return true
 	}
 	return s.PersistentKeepalive != 0 && now.Sub(s.LastHandshake) > silence // the keepalive makes that something is sent
 }
