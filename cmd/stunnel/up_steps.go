@@ -114,10 +114,18 @@ func (u *upward) change(ctx context.Context, s netconf.Step) error {
 func (u *upward) engineUp() error {
 	err := u.tunnel.engine.SetUp(true)
 	if errors.Is(err, unix.EADDRINUSE) {
-		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another ListenPort")
+		key := "ListenPort"
+		if u.file.Interface.ListenTCP != 0 {
+			key += " or ListenTCP, whichever it is"
+		}
+		return withHint(err, "another program has it: stunnel doctor "+u.file.Path+" tells which; or choose another "+key)
 	}
 	if err == nil {
-		u.log.Info(fmt.Sprintf("listening on UDP port %d", u.tunnel.engine.Status().ListenPort))
+		s := u.tunnel.engine.Status()
+		u.log.Info(fmt.Sprintf("listening on UDP port %d", s.ListenPort))
+		if s.ListenTCP != 0 {
+			u.log.Info(fmt.Sprintf("listening on TCP port %d", s.ListenTCP))
+		}
 	}
 	return err
 }
