@@ -3,6 +3,7 @@ package transport
 import (
 	"bytes"
 	"encoding/binary"
+	"net/netip"
 	"slices"
 	"testing"
 
@@ -267,6 +268,17 @@ func TestAFragmentWhosePacketBeganBeforeTheFirstCounterIsRefused(t *testing.T) {
 	}
 }
 
+// packet6 is packet for IPv6.
+func packet6(source, destination string, length int) []byte {
+	b := make([]byte, length)
+	b[0] = 6 << 4
+	binary.BigEndian.PutUint16(b[4:], uint16(length-ipv6HeaderSize))
+	from, to := netip.MustParseAddr(source).As16(), netip.MustParseAddr(destination).As16()
+	copy(b[8:], from[:])
+	copy(b[24:], to[:])
+	return b
+}
+
 // Whatever brought a packet, its length and source are checked; and what is no
 // packet does not pass, be it a message that would be good on its own.
 func TestWhatFragmentsMakeIsCheckedLikeEveryPacket(t *testing.T) {
@@ -275,6 +287,10 @@ func TestWhatFragmentsMakeIsCheckedLikeEveryPacket(t *testing.T) {
 		whole      []byte
 	}{
 		{"of a foreign source", "bad_source", packet("10.0.0.9", "10.0.0.2", 200)},
+		{"of a foreign source, to a group", "bad_source", packet6("2001:db8::9", "ff02::2", 200)},
+		{"of a link's address, to a host", "bad_source", packet6("fe80::9", "2001:db8::2", 200)},
+		{"what IPv6 tells a link", "no_peer_multicast", packet6("fe80::9", "ff02::2", 200)},
+		{"what IPv6 tells a link before it has an address there", "no_peer_multicast", packet6("::", "ff02::16", 200)},
 		{"shorter than it says", "bad_packet", packet("10.0.0.1", "10.0.0.2", 200)[:199]},
 		{"a control message", "bad_packet", append([]byte{1, 0, 0, 196}, make([]byte, 196)...)},
 		{"a fragment", "bad_packet", plainFragment(0, false, make([]byte, 196), 0)},

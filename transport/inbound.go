@@ -217,6 +217,10 @@ func (r *receiver) admit(s *session, plaintext []byte, routes *routes[*peer], no
 		return
 	}
 	if owner, _ := routes.source(packet); owner != p {
+		if isChatter(packet) {
+			p.drops.add(dropNoPeerMulticast, 1)
+			return
+		}
 		p.drops.add(dropBadSource, 1)
 		r.tunnel.tell(clueBadSource, now, "peer", p, "source", sourceAddress(packet))
 		return

@@ -49,6 +49,16 @@ func isMulticast(b []byte) bool {
 	return false
 }
 
+// isChatter says whether packet is one that every host with IPv6 tells a link of its own accord, where all addresses lead into
+// the tunnel: from an address of that link, or from none, to a group.
+func isChatter(packet []byte) bool {
+	if packet[0]>>4 != 6 || !isMulticast(packet) {
+		return false
+	}
+	source := sourceAddress(packet)
+	return source.IsLinkLocalUnicast() || source.IsUnspecified()
+}
+
 // trim cuts the padding off a plaintext by the inner packet's own length. It
 // returns nil for what is no IP packet or says to be longer than it is.
 func trim(plaintext []byte) []byte {

@@ -128,8 +128,8 @@ func (l *lane) floodTo(wants func(*peer) bool, from *port, with *sealer, sock So
 	}
 	clear(later)
 	with.later = later[:0]
-	if !reached && from.peer == nil {
-		l.tunnel.drops.add(dropNoPeer, len(f.first))
+	if !reached && from.peer == nil { // nobody has come yet
+		l.tunnel.drops.add(dropNoPeerMulticast, len(f.first))
 	}
 }
 

@@ -83,6 +83,15 @@ func down(ctx context.Context, stderr io.Writer, name string) error {
 	switch err := c.Stop(); {
 	case errors.Is(err, control.ErrForeign):
 		return withHint(fmt.Errorf("%w%s", err, programOf(pid)), "it is left alone; end it the way it was started")
+	case hungUp(err):
+		// It has died while it was asked, most likely killed a moment ago: what it has left is taken back.
+		if err := process.ended(ctx); err != nil {
+			return stillThere(name, pid, err)
+		}
+		if done, left := downLeft(stderr, name); done || left != nil {
+			return left
+		}
+		return err
 	case err != nil:
 		return err
 	}
@@ -106,6 +115,11 @@ func down(ctx context.Context, stderr io.Writer, name string) error {
 		fmt.Fprintf(stderr, "stunnel: %s is down\n", name)
 	}
 	return nil
+}
+
+// hungUp says whether the other end of the control socket has gone without an answer.
+func hungUp(err error) bool {
+	return errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func downHint(name string, err error) string {

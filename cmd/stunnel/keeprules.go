@@ -11,12 +11,10 @@ import (
 
 // keepRules sees to it, while the tunnel runs, that its rules do what they did when it came up: those that others remove are put
 // back (`wg-quick down` removes all that look like its own), and what tunnels of other programs seal that come up later is
-// exempted. The same of its nft tables, a kill switch above all, which go with all others when a firewall is loaded anew. And a
-// gateway's outer interfaces may come anew, or be others. Nobody else uses the journal until letRulesGo.
+// exempted. The same of its nft tables, a kill switch above all, which go with all others when a firewall is loaded anew, and
+// of addresses and routes, which go when somebody sets the link down. And a gateway's outer interfaces may come anew, or be
+// others. Nobody else uses the journal until letRulesGo.
 func (u *upward) keepRules() error {
-	if len(u.rules)+len(u.tables) == 0 {
-		return nil
-	}
 	ctx, stop := context.WithCancel(context.Background())
 	var keeping sync.WaitGroup
 	u.letRulesGo = func() { stop(); keeping.Wait() }
@@ -39,6 +37,21 @@ func (u *upward) keepRules() error {
 		})
 		return nil
 	}
+	keeping.Go(func() {
+		for {
+			select {
+			case <-u.tunnel.upped:
+				one.Lock()
+				u.mendWays()
+				one.Unlock()
+			case <-ctx.Done():
+				return
+			}
+		}
+	})
+	if len(u.rules)+len(u.tables) == 0 {
+		return nil
+	}
 	if err := errors.Join(keep(netconf.RuleChanges, u.mendRules), keep(netconf.TableChanges, u.mendTables)); err != nil {
 		return err
 	}
@@ -46,6 +59,16 @@ func (u *upward) keepRules() error {
 		return nil
 	}
 	return keep(netconf.WayChanges, u.followOuter)
+}
+
+func (u *upward) mendWays() {
+	restored, err := u.net.RestoreWays(u.journal.Steps())
+	for _, s := range restored {
+		u.log.Warn(fmt.Sprintf("somebody has set the interface down and up again; put back: %s", s))
+	}
+	if err != nil {
+		u.log.Error("addresses and routes of this tunnel are not as they should be", "error", err)
+	}
 }
 
 func (u *upward) mendTables(context.Context) {

@@ -45,23 +45,26 @@ func (n *network) meet(c *transport.Config, mark func() uint32) {
 	}
 }
 
-// changed looks again. It says whether to one of the peers there is another way than before, or one again; a way that has
-// gone is no news for anybody who could use it.
+// changed looks again. It says whether to one of the peers there is another way than before, or one again. A way that has gone
+// is news where it was in use and there is one to somewhere else where the peer may be.
 func (n *network) changed(s *transport.Status) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	news := false
 	now := make(map[netip.Addr]netconf.Hop)
 	for i := range s.Peers {
+		lost, other := false, false
 		for _, e := range candidates(&s.Peers[i]) {
 			a := e.Addr()
-			if _, done := now[a]; done {
-				continue
+			if _, done := now[a]; !done {
+				now[a] = n.hop(a, s.FwMark)
 			}
-			now[a] = n.hop(a, s.FwMark)
 			before, known := n.hops[a]
 			news = news || known && now[a] != before && now[a].Link != 0
+			lost = lost || e == s.Peers[i].Endpoint && before.Link != 0 && now[a].Link == 0
+			other = other || now[a].Link != 0
 		}
+		news = news || lost && other
 	}
 	n.hops = now
 	return news

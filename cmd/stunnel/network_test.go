@@ -46,8 +46,11 @@ func TestOnlyAnotherWayToAPeerIsAChangeOfTheNetwork(t *testing.T) {
 	step("another address", true, set(office, func(h *netconf.Hop) { h.Source = netip.MustParseAddr("10.0.0.4") }))
 	step("another interface", true, set(office, func(h *netconf.Hop) { h.Link = 4 }))
 	step("IPv6 is there", true, set(backup, func(h *netconf.Hop) { h.Link = 4 }))
-	step("the cable is out", false, set(office, func(h *netconf.Hop) { *h = netconf.Hop{} }))
+	step("the cable is out, and IPv6 leads to it too", true, set(office, func(h *netconf.Hop) { *h = netconf.Hop{} }))
 	step("the cable is in", true, set(office, func(h *netconf.Hop) { h.Link = 4 }))
+	step("IPv6, which is not in use, is gone", false, set(backup, func(h *netconf.Hop) { *h = netconf.Hop{} }))
+	step("the cable is out, and nothing else leads to it", false, set(office, func(h *netconf.Hop) { *h = netconf.Hop{} }))
+	step("the cable is in again", true, set(office, func(h *netconf.Hop) { h.Link = 4 }))
 	step("the peer roams", false, func() { s.Peers[0].Endpoint = other })
 	step("the way to where it roamed", true, set(other, func(h *netconf.Hop) { h.Link = 5 }))
 	step("a peer that has gone", false, func() {

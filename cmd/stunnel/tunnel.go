@@ -47,6 +47,7 @@ type running struct {
 	mark   atomic.Uint32            // of its own packets, if it may not change; 0: it may
 	names  atomic.Pointer[names]    // of endpoints; nil: there are none
 	spoke  atomic.Pointer[spokeTCP] // peers that spoke TCP; nil: nobody keeps them
+	upped  chan struct{}            // tells that the link was set up, perhaps again; one at most waits in it
 
 	// over ends when the tunnel has a reason to end; context.Cause tells it. Everything still runs then, until close.
 	over context.Context
@@ -77,7 +78,7 @@ var (
 // link is up, as a WireGuard interface of the kernel. routes knows the ways to peers, for as long as the tunnel runs.
 func start(tun *device.TUN, routes *netconf.Handle, l *net.UnixListener, log *slog.Logger, m manner) *running {
 	routes.BindWays(m.address, m.bound)
-	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop), fits: newFits()}
+	t := &running{device: tun, log: log, manner: m, network: newNetwork(routes.FirstHop), fits: newFits(), upped: make(chan struct{}, 1)}
 	t.over, t.end = context.WithCancelCause(context.Background())
 	var ctx context.Context
 	ctx, t.halt = context.WithCancel(context.Background())
@@ -220,6 +221,10 @@ func (t *running) follow(e device.Event) {
 	case e.Up:
 		if err := t.engine.SetUp(true); err != nil {
 			t.log.Error("cannot open the UDP port", "error", err)
+		}
+		select {
+		case t.upped <- struct{}{}:
+		default: // it is told already
 		}
 	case e.Down:
 		// Closing sockets can't fail in a way that matters.

@@ -100,6 +100,33 @@ func (c *Changes) wait() error {
 	}
 }
 
+// RestoreWays puts those addresses and routes of the steps back that are gone, and tells which: with a link that is set down
+// the kernel drops all its routes, and its addresses of IPv6. The steps themselves stay as they are.
+func (h *Handle) RestoreWays(steps []Step) (restored []Step, err error) {
+	var errs []error
+	for _, s := range steps {
+		var again Step
+		switch s := s.(type) {
+		case *Address:
+			a := *s
+			again = &a
+		case *Routes:
+			r := *s
+			r.Prefixes = s.Added
+			again = &r
+		default:
+			continue
+		}
+		done, err := again.Look(h)
+		if err == nil && !done {
+			err = again.Make(h)
+			restored = append(restored, again)
+		}
+		errs = append(errs, err)
+	}
+	return restored, errors.Join(errs...)
+}
+
 // Restore puts those of the rules back that somebody has removed, and tells which: `wg-quick down` takes away all that look like
 // its own, those of other tunnels too.
 func (h *Handle) Restore(rules []*Rule) (restored []*Rule, err error) {

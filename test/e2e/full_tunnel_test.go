@@ -132,6 +132,22 @@ func TestTheEndpointChangesItsFamilyWhileTheTunnelRuns(t *testing.T) {
 	p.Stop()
 }
 
+// The kernel forgets all routes of a link that is set down: nothing may leave past the tunnel ever after.
+func TestAFullTunnelThatIsSetDownAndUpCarriesEverythingAgain(t *testing.T) {
+	t.Parallel()
+	w := newFullWorld(t, 1)
+	before := wholeState(w.client)
+	p := up(w.client, w.file("full", 0, everything, ""))
+	w.carries(0, "at first")
+	w.client.Batch("link set full down", "link set full up")
+	p.Await("put back: 2 routes")
+	w.carries(0, "set down and up again")
+	if status := p.Stop(); status != 0 {
+		t.Errorf("exit status %d", status)
+	}
+	sameWholeState(t, w.client, before, "afterwards")
+}
+
 func TestWhatIsRoutedBackIntoTheTunnelIsDroppedAndCounted(t *testing.T) {
 	t.Parallel()
 	w := newFullWorld(t, 1)

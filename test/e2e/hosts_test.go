@@ -206,7 +206,7 @@ func TestInterruptIsDown(t *testing.T) {
 
 func TestMTUAndLinkChangesAreFollowed(t *testing.T) {
 	h := newTwoHosts(t, outerA+":51820", outerB+":51820")
-	up(h.alpha, h.alphaConf)
+	a := up(h.alpha, h.alphaConf)
 	up(h.beta, h.conf)
 	ping(t, h.alpha, innerB, 1)
 	for _, host := range []*lab.Host{h.alpha, h.beta} {
@@ -215,6 +215,7 @@ func TestMTUAndLinkChangesAreFollowed(t *testing.T) {
 	ping(t, h.alpha, innerB, 3, "-s", "1272", "-M", "do")
 	h.alpha.Run("ip", "link", "set", "tun0", "down")
 	h.alpha.Run("ip", "link", "set", "tun0", "up")
-	h.alpha.Run("ip", "route", "replace", innerB+"/32", "dev", "tun0")
+	a.Await("put back: address " + innerA6)
 	ping(t, h.alpha, innerB, 3)
+	ping(t, h.alpha, innerB6, 3)
 }

@@ -183,3 +183,14 @@ func TestATunnelGoesOnFromAnotherAddress(t *testing.T) {
 		})
 	}
 }
+
+// A host loses its addresses of one family, and the other leads to the same peer.
+func TestTheOtherFamilyIsTriedWhenOneIsLost(t *testing.T) {
+	c := newCrossing(t)
+	up(c.server, c.serverFile("", ""))
+	up(c.client, c.clientFile("", "Endpoint = "+farServer+":51820, ["+farServer6+"]:51820\nTransport = udp\n"))
+	c.firstPing(time.Now())
+	c.client.Batch("address flush dev eth0 to " + nearClient)
+	within(t, "first ping without "+nearClient, c.firstPing(time.Now()), 2*time.Second)
+	c.usesEndpoint("[" + farServer6 + "]:51820")
+}

@@ -142,7 +142,7 @@ func checkRules(m *Machine, t *Tunnel) (found []Finding) {
 			f.Note = slices.Contains(m.Running, w.Interface) // of two full tunnels the later one carries it
 			f.Remedies = []Remedy{{Why: "end the other tunnel or VPN (" + w.Interface + "), if this one is to carry the traffic"}}
 		default:
-			f.What = fmt.Sprintf("ordinary traffic to %s does not go into the tunnel", n.Prefix)
+			f.What = fmt.Sprintf("ordinary traffic to %s does not go into the tunnel: its rule is there, but no route, as after the interface was set down", n.Prefix)
 			f.Evidence = append(f.Evidence, Evidence{command, ours.Text})
 		}
 		f.Remedies = append(f.Remedies, Remedy{"sudo stunnel down " + t.Name, "and up again: of several full tunnels the last one carries the traffic"})
@@ -151,8 +151,8 @@ func checkRules(m *Machine, t *Tunnel) (found []Finding) {
 	return found
 }
 
-// rulesTo finds, of the family of sample, the rule that leads packets without our mark into the tunnel, and the first one that
-// leads into that other table.
+// rulesTo finds, of the family of sample, the rule that leads packets without our mark into the tunnel, and the first one of
+// others that leads into that other table.
 func (m *Machine) rulesTo(sample netip.Addr, mark uint32, table int) (ours, theirs *Rule) {
 	for i, r := range m.Rules {
 		if r.Is6 != sample.Is6() {
@@ -161,7 +161,7 @@ func (m *Machine) rulesTo(sample netip.Addr, mark uint32, table int) (ours, thei
 		if ours == nil && mark != 0 && r.Mark == mark && r.Table != unix.RT_TABLE_MAIN {
 			ours = &m.Rules[i]
 		}
-		if theirs == nil && r.Table == table && table != 0 {
+		if theirs == nil && r.Table == table && table != 0 && (mark == 0 || r.Mark != mark) {
 			theirs = &m.Rules[i]
 		}
 	}
