@@ -273,7 +273,7 @@ func handshakeText(p transport.PeerStatus, now time.Time) string {
 			text += "; that session is over, and there is no new one"
 		}
 		return text
-	case p.TxBytes != 0:
+	case p.TxBytes != 0 || p.Silent(now):
 		return "never; it has not answered"
 	case p.Endpoint.IsValid():
 		return "never; nothing was sent to it yet"

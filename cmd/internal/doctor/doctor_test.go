@@ -256,6 +256,10 @@ func TestEachFaultIsFoundByWhatItLeavesToSee(t *testing.T) {
 		{"a session that gets no successor", func(m *Machine, x *Tunnel) {
 			status(m, x).PersistentKeepalive, status(m, x).UnansweredSince = 0, now.Add(-11*time.Second)
 		}, []string{"no_handshake"}},
+		{"a peer to which no TCP connection can be made", func(m *Machine, x *Tunnel) {
+			silent(m, x)
+			status(m, x).TxBytes, status(m, x).UnansweredSince = 0, now.Add(-15*time.Second)
+		}, []string{"no_handshake"}},
 		{"a handshake that is under way", func(m *Machine, x *Tunnel) { status(m, x).UnansweredSince = now.Add(-9 * time.Second) }, nil},
 		{"a tunnel at rest", func(m *Machine, x *Tunnel) {
 			status(m, x).LastHandshake, status(m, x).PersistentKeepalive = now.Add(-10*time.Minute), 0

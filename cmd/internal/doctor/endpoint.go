@@ -131,10 +131,10 @@ func (p *Peer) unanswered(now time.Time) bool {
 	switch {
 	case s == nil || !s.Goodbye.IsZero():
 		return false
-	case s.LastHandshake.IsZero():
-		return s.TxBytes != 0 || s.Drops["no_handshake"] != 0 // nothing is sent before there is a TCP connection
-	case s.Silent(now):
+	case s.Silent(now): // also before there is a TCP connection by which anything could be sent
 		return true
+	case s.LastHandshake.IsZero():
+		return s.TxBytes != 0 || s.Drops["no_handshake"] != 0
 	}
 	return s.PersistentKeepalive != 0 && now.Sub(s.LastHandshake) > silence // the keepalive makes that something is sent
 }
