@@ -65,27 +65,33 @@ func NewDevice(n int) *Device {
 func (d *Device) Queues() []*Queue { return slices.Clone(d.queues) }
 
 // Inject gives the packets' copies to the readers, each flow (pair of IP
-// addresses) to one queue and in order.
-func (d *Device) Inject(packets ...[]byte) {
-	for _, p := range packets {
-		d.inject(p, false)
-	}
-}
+// addresses) to one queue and in order: those of a queue at once, as a burst.
+func (d *Device) Inject(packets ...[]byte) { d.inject(packets, false) }
 
 // InjectPartial is Inject for TCP and UDP packets whose checksum the kernel
 // leaves to the device. In the copies that is garbage: who forgets that it is
 // to be computed is found out. It panics for a packet that can't be partial.
 func (d *Device) InjectPartial(packets ...[]byte) {
+	var wrong [][]byte
 	for _, p := range packets {
 		p = slices.Clone(p)
 		copy(packet.Checksum(d.ip(p))[:2], "\xde\xad")
-		d.inject(p, true)
+		wrong = append(wrong, p)
 	}
+	d.inject(wrong, true)
 }
 
-func (d *Device) inject(p []byte, partial bool) {
-	q := d.queues[flow(p, d.room > 0)%uint64(len(d.queues))]
-	q.inject(waiting{append(bytes.Repeat([]byte{Poison}, d.room), p...), partial})
+func (d *Device) inject(packets [][]byte, partial bool) {
+	bursts := make([][]waiting, len(d.queues))
+	for _, p := range packets {
+		i := flow(p, d.room > 0) % uint64(len(d.queues))
+		bursts[i] = append(bursts[i], waiting{append(bytes.Repeat([]byte{Poison}, d.room), p...), partial})
+	}
+	for i, burst := range bursts {
+		if burst != nil {
+			d.queues[i].inject(burst)
+		}
+	}
 }
 
 // ip is the IP packet in what the device carries.
@@ -252,13 +258,13 @@ func (q *Queue) end(err error) bool {
 	return true
 }
 
-func (q *Queue) inject(w waiting) {
+func (q *Queue) inject(burst []waiting) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.err != nil {
 		return
 	}
-	q.waiting = append(q.waiting, w)
+	q.waiting = append(q.waiting, burst...)
 	q.nudge()
 }
 
